@@ -1,0 +1,98 @@
+# Copyright (c) the restorepoint.core authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a snapshot looks like, whatever the backend. Pure: no I/O, no clock, no ansible."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass, field
+from typing import Any, Mapping, Sequence
+
+
+def timestamp(epoch: int) -> str:
+    """Return seconds since the epoch as ISO 8601 in UTC, such as ``2026-11-22T01:30:00Z``."""
+    moment = datetime.datetime.fromtimestamp(epoch, tz=datetime.timezone.utc)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_timestamp(text: str) -> int:
+    """Return the seconds since the epoch of an ISO 8601 time that names its offset from UTC.
+
+    Fractions of a second are dropped. Raises ValueError for anything else, also for a time without an offset: what it
+    means would depend on the machine that reads it.
+    """
+    moment = datetime.datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} does not say its offset from UTC: add Z, or an offset such as +01:00")
+    return int(moment.timestamp() // 1)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One target at one instant.
+
+    ``created`` is in seconds since the epoch. ``sequence`` is the backend's own monotonic id and breaks ties between
+    snapshots of one second (facts/retention: identity is time, id, name). ``size_bytes`` is what removing the snapshot
+    would free, where that is known. ``held`` and ``in_use`` hold the reason in words, or None. ``ready`` is False for a
+    snapshot that could not be returned to; ``extra`` then says why under ``fault``.
+    """
+
+    backend: str
+    target: str
+    name: str
+    created: int
+    sequence: int = 0
+    owner: str | None = None
+    policy: str | None = None
+    description: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    size_bytes: int | None = None
+    referenced_bytes: int | None = None
+    parent: str | None = None
+    ready: bool = True
+    held: str | None = None
+    in_use: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def order(self) -> tuple[int, int, str]:
+        """What snapshots of one target are sorted by, oldest first."""
+        return (self.created, self.sequence, self.name)
+
+    def as_result(self) -> dict[str, Any]:
+        """Return it as modules and the agent show it."""
+        return {
+            "backend": self.backend,
+            "target": self.target,
+            "name": self.name,
+            "created": timestamp(self.created),
+            "owner": self.owner,
+            "policy": self.policy,
+            "description": self.description,
+            "labels": dict(self.labels),
+            "size_bytes": self.size_bytes,
+            "referenced_bytes": self.referenced_bytes,
+            "parent": self.parent,
+            "ready": self.ready,
+            "held": self.held,
+            "in_use": self.in_use,
+            "extra": dict(self.extra),
+        }
+
+
+def as_tree(snapshots: Sequence[Snapshot]) -> dict[str, Any]:
+    """Return snapshots as ``{target: [{name, created, ready, children: [...]}]}``, oldest first.
+
+    A snapshot whose parent is not there any more stands at the top.
+    """
+    tree: dict[str, Any] = {}
+    nodes: dict[tuple[str, str], dict[str, Any]] = {}
+    for snapshot in sorted(snapshots, key=lambda each: each.order):
+        node = {"name": snapshot.name, "created": timestamp(snapshot.created), "ready": snapshot.ready, "children": []}
+        parent = nodes.get((snapshot.target, snapshot.parent)) if snapshot.parent else None
+        siblings = parent["children"] if parent else tree.setdefault(snapshot.target, [])
+        siblings.append(node)
+        nodes[(snapshot.target, snapshot.name)] = node
+    return tree
