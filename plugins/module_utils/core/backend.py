@@ -1,0 +1,154 @@
+# Copyright (c) the restorepoint.core authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a backend is to the rest: the facts it reports and the few things it can be told to do. Pure.
+
+A backend decides nothing. It says what is there (`Situation`), and the plan (`plan.py`) decides; then the run
+(`run.py`) tells it change by change, in two phases, so that a failure can be undone:
+
+- ``prepare``: everything slow that can still be given up: copying into a hidden place, checking a hold;
+- ``commit``: the moment at which it counts, as short as the storage allows, a batch of like changes at a time;
+- ``finish``: what cannot be undone and no longer matters for the outcome: purging what was removed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Mapping, Protocol, Sequence
+
+from .retention import RetentionPolicy
+from .snapshot import Snapshot
+
+CREATE = "create"
+REPLACE = "replace"
+DESCRIBE = "describe"
+DESTROY = "destroy"
+ROLL_BACK = "roll_back"
+CLONE = "clone"
+
+#: What a change is called in results, once it is done (or would be, in check mode).
+DONE = {
+    CREATE: "created",
+    REPLACE: "replaced",
+    DESCRIBE: "described",
+    DESTROY: "removed",
+    ROLL_BACK: "rolled_back",
+    CLONE: "cloned",
+}
+
+
+@dataclass(frozen=True)
+class Blocker:
+    """A fact that forbids a change.
+
+    ``verbs`` are the changes that it forbids; ``lifted_by`` is the option that allows them all the same, if there is
+    one.
+    """
+
+    target: str
+    reason: str
+    remedy: str
+    verbs: frozenset[str] = frozenset(DONE)
+    lifted_by: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.target}: {self.reason} ({self.remedy})"
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a kind of storage can do. ``newest_only``: it can return only to a target's newest snapshot."""
+
+    states: frozenset[str]
+    newest_only: bool = False
+    clones: bool = True
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What is there, for one target, as far as the desired state needs to know.
+
+    ``unchanged`` says in words why the target's content is proven to be that of the desired snapshot; None where it
+    differs or cannot be proven. ``returned`` maps each ``once`` token that was used on this target to when, in seconds
+    since the epoch. ``clone_of`` is the name of the snapshot that the wanted clone was made from; None where no such
+    clone is there. ``asides`` are described as snapshots.
+    """
+
+    target: str
+    snapshots: tuple[Snapshot, ...] = ()
+    asides: tuple[Snapshot, ...] = ()
+    blockers: tuple[Blocker, ...] = ()
+    unchanged: str | None = None
+    returned: Mapping[str, int] = field(default_factory=dict)
+    clone_of: str | None = None
+    warnings: tuple[str, ...] = ()
+
+    def find(self, name: str) -> Snapshot | None:
+        """Return the snapshot, or the aside, of that name."""
+        for snapshot in (*self.snapshots, *self.asides):
+            if snapshot.name == name:
+                return snapshot
+        return None
+
+
+@dataclass(frozen=True)
+class Desired:
+    """What a caller asks for, whatever the backend. Durations are in seconds.
+
+    ``description`` and ``labels`` are None where the caller did not give them: then what is there stays.
+    ``allowed`` holds the options that lift blockers, such as ``ignore_users``.
+    """
+
+    state: str
+    name: str | None = None
+    owner: str = "manual"
+    policy: str | None = None
+    description: str | None = None
+    labels: Mapping[str, str] | None = None
+    max_age: int | None = None
+    replace: bool = False
+    keep_current: bool = True
+    destroy_newer: bool = False
+    once: str | None = None
+    clones: Mapping[str, str] = field(default_factory=dict)
+    allowed: frozenset[str] = frozenset()
+    retention: RetentionPolicy | None = None
+    asides: RetentionPolicy | None = None
+    match: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Change:
+    """One step of a plan. ``arguments`` are what the verb needs beside target and name."""
+
+    verb: str
+    target: str
+    name: str
+    reason: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Backend(Protocol):
+    """One kind of storage. Every method raises RestorePointError in one sentence when it fails."""
+
+    name: str
+    capabilities: Capabilities
+
+    def situations(self, desired: Desired) -> Sequence[Situation]:
+        """Return what is there, a situation for each target of the call. Touches nothing."""
+
+    def prepare(self, change: Change) -> None:
+        """Do all that is slow and can be given up. On failure it leaves nothing behind."""
+
+    def commit(self, changes: Sequence[Change]) -> Sequence[Mapping[str, Any]]:
+        """Make prepared changes of one verb count, all or none; return what there is to tell of each."""
+
+    def undo(self, change: Change) -> None:
+        """Take back a committed change. Raises where the storage cannot."""
+
+    def abandon(self, change: Change) -> None:
+        """Give up a prepared change that was not committed."""
+
+    def finish(self, change: Change) -> Sequence[str]:
+        """Do what cannot be undone. Returns warnings; the change counts whether this succeeds or not."""
