@@ -1,0 +1,195 @@
+# Copyright (c) the restorepoint.core authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Locks between real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import LockTimeout, StoreError
+from ansible_collections.restorepoint.core.plugins.module_utils.lock import FileLock
+
+HOLDER = """
+import sys
+from ansible_collections.restorepoint.core.plugins.module_utils.lock import FileLock
+with FileLock(sys.argv[1], 0, "prune the store", shared=sys.argv[2] == "shared"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def another_process_holding(path, mode="exclusive"):
+    """Yield a process that holds the lock until its stdin ends or it dies."""
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, path, mode], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert process.stdout.readline() == b"held\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "lock")
+
+
+def test_the_file_is_private_and_stays(path):
+    with FileLock(path, 0, "take a snapshot"):
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    assert os.path.exists(path)
+
+
+def test_the_holder_writes_one_line_that_says_who_it_is(path):
+    with FileLock(path, 0, "take a snapshot"), open(path) as file:
+        (line,) = file.read().splitlines()
+    note = json.loads(line)
+    assert (note["pid"], note["host"], note["purpose"]) == (os.getpid(), socket.gethostname(), "take a snapshot")
+    assert note["since"].endswith("Z")
+
+
+def test_a_shorter_note_leaves_nothing_of_a_longer_one(path):
+    for purpose in ("return to a snapshot with a long name", "prune"):
+        with FileLock(path, 0, purpose):
+            pass
+    with open(path) as file:
+        assert json.loads(file.read())["purpose"] == "prune"
+
+
+def test_a_lock_that_is_held_is_tried_once_with_timeout_zero(path):
+    with another_process_holding(path):
+        start = time.monotonic()
+        with pytest.raises(LockTimeout), FileLock(path, 0, "take a snapshot"):
+            pass
+        assert time.monotonic() - start < 0.5
+
+
+def test_who_waits_in_vain_is_told_who_holds_it(path):
+    with another_process_holding(path) as process, pytest.raises(LockTimeout) as caught:
+        FileLock(path, 0.1, "take a snapshot").__enter__()
+    message = str(caught.value)
+    assert message.startswith(f"Cannot take a snapshot: pid {process.pid} (-c) on {socket.gethostname()}, since 20")
+    assert f"to prune the store, holds the lock {path}; try again" in message
+
+
+def test_waiting_ends_when_the_holder_dies(path):
+    with another_process_holding(path) as process:
+        process.send_signal(signal.SIGKILL)
+        with FileLock(path, 10, "take a snapshot"), open(path) as file:
+            assert json.loads(file.read())["pid"] == os.getpid()
+
+
+def test_waiting_lasts_as_long_as_was_asked(path):
+    with another_process_holding(path):
+        start = time.monotonic()
+        with pytest.raises(LockTimeout), FileLock(path, 0.3, "take a snapshot"):
+            pass
+        assert 0.3 <= time.monotonic() - start < 3
+
+
+def test_an_error_inside_lets_the_lock_go(path):
+    with pytest.raises(RuntimeError), FileLock(path, 0, "take a snapshot"):
+        raise RuntimeError
+    with FileLock(path, 0, "take a snapshot"):
+        pass
+
+
+def test_one_lock_object_can_be_taken_again(path):
+    lock = FileLock(path, 0, "take a snapshot")
+    for _ in range(2):
+        with lock, pytest.raises(LockTimeout), FileLock(path, 0, "take another one"):
+            pass
+
+
+def test_readers_share_it_and_keep_a_writer_out(path):
+    with another_process_holding(path, "shared"), FileLock(path, 0, "list snapshots", shared=True):
+        writer = FileLock(path, 0, "take a snapshot")
+        with pytest.raises(LockTimeout):
+            writer.__enter__()
+
+
+def test_a_writer_keeps_readers_out(path):
+    with another_process_holding(path), pytest.raises(LockTimeout), FileLock(path, 0, "list", shared=True):
+        pass
+
+
+def test_a_reader_that_is_gone_is_not_blamed_for_one_that_stays(path):
+    with another_process_holding(path, "shared"):
+        with another_process_holding(path, "shared") as last:
+            pass
+        with pytest.raises(LockTimeout) as caught, FileLock(path, 0, "take a snapshot"):
+            pass
+    assert f"a process that left no note (pid {last.pid}, which left one, has ended) holds" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"[]", b'{"pid": "x"}', b"\xff\xfe"])
+def test_a_note_that_cannot_be_read_does_not_hide_that_the_lock_is_held(path, content):
+    with another_process_holding(path):
+        with open(path, "wb") as file:
+            file.write(content)
+        with pytest.raises(LockTimeout, match="a process that left no note holds the lock"):
+            FileLock(path, 0, "take a snapshot").__enter__()
+
+
+def test_control_characters_of_a_note_do_not_reach_the_message(path):
+    with another_process_holding(path):
+        note = {"pid": 1, "host": "h\x1b[2J", "command": "c\n", "purpose": "p", "since": "s"}
+        with open(path, "w") as file:
+            json.dump(note, file)
+        with pytest.raises(LockTimeout) as caught:
+            FileLock(path, 0, "take a snapshot").__enter__()
+    assert str(caught.value).isprintable()
+
+
+def test_a_symlink_in_place_of_the_lock_is_not_followed(path, tmp_path):
+    os.symlink(tmp_path / "elsewhere", path)
+    with pytest.raises(StoreError, match="cannot be used"), FileLock(path, 0, "take a snapshot"):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_fifo_in_place_of_the_lock_is_refused_and_does_not_hang(path):
+    os.mkfifo(path)
+    with pytest.raises(StoreError, match="no plain file"), FileLock(path, 5, "take a snapshot"):
+        pass
+
+
+def test_a_missing_folder_is_said_in_the_kernels_words(tmp_path):
+    with pytest.raises(StoreError, match="No such file or directory"):
+        FileLock(str(tmp_path / "no" / "lock"), 5, "take a snapshot").__enter__()
+
+
+def test_a_lock_on_a_file_that_was_deleted_meanwhile_counts_for_nothing(path):
+    with another_process_holding(path):
+        os.unlink(path)
+        with FileLock(path, 0, "take a snapshot"), pytest.raises(LockTimeout):
+            FileLock(path, 0, "take another").__enter__()
+
+
+def test_no_open_file_is_left_behind(path):
+    before = len(os.listdir("/proc/self/fd"))
+    with another_process_holding(path):
+        opened = len(os.listdir("/proc/self/fd"))
+        for _ in range(3):
+            with pytest.raises(LockTimeout):
+                FileLock(path, 0, "take a snapshot").__enter__()
+        assert len(os.listdir("/proc/self/fd")) == opened
+    with FileLock(path, 0, "take a snapshot"):
+        pass
+    assert len(os.listdir("/proc/self/fd")) <= before
