@@ -1,0 +1,348 @@
+# Copyright (c) the restorepoint.core authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From a Kubernetes claim to the directory that holds its data, and the node on which that lies. Pure.
+
+Claims (PersistentVolumeClaim) and volumes (PersistentVolume) come in as plain dicts, as the API answers them; kube.py
+fetches them and calls this. The path is only ever the one the volume states: provisioners name directories as they
+like, and two claims can look alike on disk. Imports the core's errors and nothing else.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from dataclasses import dataclass
+from typing import Any, Iterable, Mapping, Sequence
+
+from .errors import InvalidInput, RestorePointError
+
+#: What Kubernetes lets objects be called: https://kubernetes.io/docs/concepts/overview/working-with-objects/names/
+_LABEL = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+_NAMESPACE = re.compile(_LABEL)
+_OBJECT = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+
+#: The two ways in which a volume can name its node. Their values may differ, so they cannot be compared.
+HOSTNAME = "kubernetes.io/hostname"
+NODE_NAME = "metadata.name"
+_NODE_KEYS = {"matchExpressions": HOSTNAME, "matchFields": NODE_NAME}
+
+#: Members of a volume's spec that do not say what kind of volume it is; the one that is left does.
+_NOT_A_KIND = {
+    "accessModes",
+    "capacity",
+    "claimRef",
+    "mountOptions",
+    "nodeAffinity",
+    "persistentVolumeReclaimPolicy",
+    "storageClassName",
+    "volumeAttributesClassName",
+    "volumeMode",
+}
+_NO_DIRECTORY = ("BlockDevice", "CharDevice", "File", "Socket")
+_MOST_NAMES = 20
+
+
+class ClaimError(RestorePointError):
+    """A claim has no directory that could be worked on here. Nothing was touched."""
+
+
+@dataclass(frozen=True)
+class ClaimVolume:
+    """The directory of one bound claim.
+
+    ``path`` is absolute and normalised. ``nodes`` are the nodes on which it may lie, empty when the volume names none.
+    ``kind`` is ``hostPath`` or ``local``, ``uid`` the claim's. ``warnings`` are sentences for the user.
+    """
+
+    namespace: str
+    pvc: str
+    pv: str
+    path: str
+    nodes: tuple[str, ...]
+    kind: str
+    uid: str
+    warnings: tuple[str, ...] = ()
+
+
+def check_request(namespace: str, names: Sequence[str], selector: str | None) -> list[str]:
+    """Return the names asked for, each once and in their order; raise InvalidInput for what no cluster can hold."""
+    attempt = f"look up claims in namespace {namespace!r}"
+    if len(namespace) > 63 or not _NAMESPACE.fullmatch(namespace):
+        raise InvalidInput(attempt, "that is no name of a namespace", "use a-z, 0-9 and '-', at most 63 of them")
+    for name in names:
+        if len(name) > 253 or not _OBJECT.fullmatch(name):
+            raise InvalidInput(attempt, f"{name!r} is no name of a claim", "use a-z, 0-9, '-' and '.' only")
+    if names and selector:
+        raise InvalidInput(attempt, "both names and a selector are given", "give one of them")
+    return list(dict.fromkeys(names))
+
+
+def select_claims(
+    namespace: str, found: Iterable[Any], names: Sequence[str], selector: str | None
+) -> list[Mapping[str, Any]]:
+    """Return the claims asked for: those of ``names`` in that order, else all that were found, by name.
+
+    Args:
+        found: the claims of the namespace, those that match ``selector`` where one is given.
+
+    Raises:
+        InvalidInput: a name is not there (the message lists those that are), or there is no claim at all.
+    """
+    claims = {_name(each): _mapping(each) for each in found}
+    for name in names:
+        if name not in claims:
+            raise missing_claim(namespace, name, claims)
+    if names:
+        return [claims[name] for name in names]
+    if claims:
+        return [claims[name] for name in sorted(claims)]
+    if selector:
+        raise InvalidInput(
+            f"find claims in namespace {namespace!r}",
+            f"the selector {selector!r} matches none",
+            "compare it with the output of kubectl get pvc --show-labels",
+        )
+    raise InvalidInput(
+        f"find claims in namespace {namespace!r}", "it has none, or does not exist", "check the namespace's name"
+    )
+
+
+def missing_claim(namespace: str, name: str, existing: Iterable[str]) -> InvalidInput:
+    """Return the error for a claim that is not there, with the names that are."""
+    names = sorted(existing)
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    listed = ", ".join(names[:_MOST_NAMES]) + more
+    return InvalidInput(
+        f"find claim {namespace}/{name}",
+        "there is no such claim",
+        f"choose one of those in the namespace: {listed}" if names else "check the name and the namespace",
+    )
+
+
+def volume_name(claim: Mapping[str, Any]) -> str:
+    """Return the name of the volume that a claim is bound to; raise ClaimError for a claim without a volume."""
+    spec = _mapping(claim.get("spec"))
+    phase = _mapping(claim.get("status")).get("phase") or "not bound"
+    name = spec.get("volumeName")
+    if phase == "Lost":
+        raise ClaimError(
+            _attempt(claim), f"its volume {name!r} is gone (the claim is Lost)", "restore it into a new claim"
+        )
+    if phase != "Bound" or not name:
+        storage_class = spec.get("storageClassName") or "none"
+        raise ClaimError(
+            _attempt(claim),
+            f"it has no volume yet (phase {phase}, storage class {storage_class})",
+            "see kubectl describe pvc for the cause, or start a pod that uses the claim if that class binds on first "
+            "use (WaitForFirstConsumer)",
+        )
+    if not isinstance(name, str) or not _OBJECT.fullmatch(name):
+        raise ClaimError(_attempt(claim), f"its volume is called {name!r}", "check the claim, no volume can be called so")
+    return name
+
+
+def resolve_claim(claim: Mapping[str, Any], volume: Mapping[str, Any] | None) -> ClaimVolume:
+    """Return the directory of a claim.
+
+    Args:
+        claim: a PersistentVolumeClaim.
+        volume: the PersistentVolume that ``volume_name`` names, or None when the cluster has none.
+
+    Raises:
+        ClaimError: not bound, bound to something else, no directory of a node, or on nodes that cannot be told.
+    """
+    attempt = _attempt(claim)
+    pv = volume_name(claim)
+    if volume is None:
+        raise ClaimError(attempt, f"its volume {pv!r} does not exist", "see kubectl describe pvc for what became of it")
+    _check_claim_ref(claim, pv, volume)
+    kind, path = _directory(attempt, pv, claim, volume)
+    metadata = _mapping(claim.get("metadata"))
+    namespace, name = str(metadata.get("namespace")), str(metadata.get("name"))
+    warnings = []
+    if metadata.get("deletionTimestamp"):
+        warnings.append(f"Claim {namespace}/{name} is being deleted; it goes when no pod uses it any more.")
+    return ClaimVolume(
+        namespace=namespace,
+        pvc=name,
+        pv=pv,
+        path=path,
+        nodes=_nodes(attempt, pv, volume),
+        kind=kind,
+        uid=str(metadata.get("uid")),
+        warnings=tuple(warnings),
+    )
+
+
+def resolve_all(
+    claims: Sequence[Mapping[str, Any]], volumes: Mapping[str, Mapping[str, Any]], node_name: str | None
+) -> list[ClaimVolume]:
+    """Return the directories of all claims, in their order; raise ClaimError with every reason if any has none.
+
+    Args:
+        volumes: volumes by name; those that do not exist are left out.
+        node_name: the node on which they have to lie, or None to take any.
+    """
+    resolved: list[ClaimVolume] = []
+    errors: list[RestorePointError] = []
+    for claim in claims:
+        try:
+            found = resolve_claim(claim, volumes.get(volume_name(claim)))
+            if node_name is not None:
+                check_node(found, node_name)
+            resolved.append(found)
+        except RestorePointError as error:
+            errors.append(error)
+    raise_all(errors)
+    return resolved
+
+
+def raise_all(errors: Sequence[RestorePointError]) -> None:
+    """Raise one error for all: the only one as it is, several as one sentence that names each claim."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise ClaimError(
+            f"resolve {len(errors)} claims",
+            "; ".join(f"cannot {error.attempt}: {error.reason}" for error in errors),
+            "; ".join(dict.fromkeys(error.remedy for error in errors)),
+        )
+
+
+def check_node(volume: ClaimVolume, node_name: str) -> None:
+    """Raise ClaimError unless the volume can lie on this node. A volume that names no node can lie on any."""
+    if volume.nodes and node_name.lower() not in (node.lower() for node in volume.nodes):
+        where = " or ".join(volume.nodes)
+        raise ClaimError(
+            f"reach the directory of claim {volume.namespace}/{volume.pvc}",
+            f"its volume {volume.pv!r} lies on node {where}, and this is {node_name}",
+            "run it against the inventory host of that node, or delegate_to it",
+        )
+
+
+def _attempt(claim: Mapping[str, Any]) -> str:
+    metadata = _mapping(claim.get("metadata"))
+    return f"find the directory of claim {metadata.get('namespace')}/{metadata.get('name')}"
+
+
+def _check_claim_ref(claim: Mapping[str, Any], pv: str, volume: Mapping[str, Any]) -> None:
+    """Raise ClaimError unless the volume points back at this very claim: a name alone can be used twice."""
+    metadata = _mapping(claim.get("metadata"))
+    reference = _mapping(_mapping(volume.get("spec")).get("claimRef"))
+    if _name(volume) != pv:
+        raise ClaimError(_attempt(claim), f"the answer for volume {pv!r} is about {_name(volume)!r}", "try again")
+    for member in ("namespace", "name", "uid"):
+        if not metadata.get(member) or reference.get(member) != metadata.get(member):
+            holder = f"{reference.get('namespace')}/{reference.get('name')} (uid {reference.get('uid')})"
+            raise ClaimError(
+                _attempt(claim),
+                f"its volume {pv!r} is reserved for {holder if reference else 'no claim'}, not for it",
+                "check both with kubectl get pvc,pv before anything touches the data",
+            )
+
+
+def _directory(attempt: str, pv: str, claim: Mapping[str, Any], volume: Mapping[str, Any]) -> tuple[str, str]:
+    """Return (kind, path) of a volume that is a directory of a node; raise ClaimError for every other kind."""
+    spec = _mapping(volume.get("spec"))
+    if "Block" in (spec.get("volumeMode"), _mapping(claim.get("spec")).get("volumeMode")):
+        raise ClaimError(attempt, f"its volume {pv!r} is a raw block device", "snapshot it where the device is made")
+    for kind in ("hostPath", "local"):
+        if kind in spec:
+            source = _mapping(spec[kind])
+            if source.get("type") in _NO_DIRECTORY:
+                raise ClaimError(
+                    attempt, f"its volume {pv!r} is a {source['type']}, not a directory", "leave that claim out"
+                )
+            return kind, _path(attempt, pv, source.get("path"))
+    raise _other_kind(attempt, pv, spec)
+
+
+def _other_kind(attempt: str, pv: str, spec: Mapping[str, Any]) -> ClaimError:
+    """Return the error for a volume that is no directory of a node."""
+    if "csi" in spec:
+        driver = _mapping(spec["csi"]).get("driver")
+        return ClaimError(
+            attempt,
+            f"its volume {pv!r} is served by the CSI driver {driver}",
+            "use csi_snapshot, which handles CSI volumes",
+        )
+    kinds = sorted(str(member) for member in spec if member not in _NOT_A_KIND)
+    return ClaimError(
+        attempt,
+        f"its volume {pv!r} is of kind {' and '.join(kinds) or 'unknown'}, not hostPath or local",
+        "snapshot it where its data lies (csi_snapshot handles CSI volumes)",
+    )
+
+
+def _path(attempt: str, pv: str, path: Any) -> str:
+    """Return a volume's path, normalised; raise ClaimError for one that Kubernetes itself would not have taken."""
+    if not isinstance(path, str) or not path.startswith("/") or "\0" in path or ".." in path.split("/"):
+        raise ClaimError(
+            attempt, f"its volume {pv!r} has the path {path!r}, which is not absolute and plain", "correct the volume"
+        )
+    # POSIX gives a path with exactly two leading slashes a meaning of its own, and normpath keeps them.
+    return "/" + posixpath.normpath(path).lstrip("/")
+
+
+def _nodes(attempt: str, pv: str, volume: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the nodes that nodeAffinity allows, sorted, or () when it allows any.
+
+    Terms are alternatives; the requirements of one term all hold; a term without any matches nothing:
+    https://kubernetes.io/docs/reference/kubernetes-api/config-and-storage-resources/persistent-volume-v1/
+    """
+    affinity = _mapping(volume.get("spec")).get("nodeAffinity")
+    required = _mapping(affinity).get("required")
+    if affinity is None or (required is None and isinstance(affinity, Mapping)):
+        return ()
+    terms = _mapping(required).get("nodeSelectorTerms")
+    if not isinstance(terms, list):
+        raise _cannot_tell(attempt, pv, "its nodeAffinity has no nodeSelectorTerms")
+    nodes: set[str] = set()
+    for term in terms:
+        nodes |= _nodes_of_term(attempt, pv, term)
+    if not nodes:
+        raise _cannot_tell(attempt, pv, "its nodeAffinity matches no node at all")
+    return tuple(sorted(nodes))
+
+
+def _nodes_of_term(attempt: str, pv: str, term: Any) -> set[str]:
+    """Return the nodes that fulfil every requirement of one term."""
+    by_key: dict[str, set[str]] = {}
+    for member, key in _NODE_KEYS.items():
+        requirements = _mapping(term).get(member) or []
+        if not isinstance(term, Mapping) or not isinstance(requirements, list):
+            raise _cannot_tell(attempt, pv, "its nodeAffinity cannot be read")
+        for requirement in requirements:
+            values = _values(attempt, pv, requirement, key)
+            by_key[key] = by_key[key] & values if key in by_key else values
+    if len(by_key) == 2 and by_key[HOSTNAME] != by_key[NODE_NAME]:
+        raise _cannot_tell(attempt, pv, f"its nodeAffinity asks for {HOSTNAME} and {NODE_NAME} with different values")
+    return next(iter(by_key.values()), set())
+
+
+def _values(attempt: str, pv: str, requirement: Any, key: str) -> set[str]:
+    """Return what one requirement allows; raise ClaimError unless it is ``{key} In [...]``."""
+    asked = _mapping(requirement)
+    if asked.get("key") != key or asked.get("operator") != "In":
+        raise _cannot_tell(attempt, pv, f"its nodeAffinity says {asked.get('key')} {asked.get('operator')}")
+    values = asked.get("values")
+    if not isinstance(values, list) or not all(isinstance(value, str) and value for value in values):
+        raise _cannot_tell(attempt, pv, f"its nodeAffinity names no values for {key}")
+    return set(values)
+
+
+def _cannot_tell(attempt: str, pv: str, why: str) -> ClaimError:
+    return ClaimError(
+        attempt, f"volume {pv!r} cannot tell its node: {why}", "name the directory itself with path, on its node"
+    )
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """Return a mapping as it is, and an empty one for anything else: absent members are judged where they matter."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _name(item: Any) -> str:
+    return str(_mapping(_mapping(item).get("metadata")).get("name"))
