@@ -110,8 +110,7 @@ def pythons_on_path(session: nox.Session, name: str, found: dict[str, pathlib.Pa
 @nox.session
 def lint(session: nox.Session) -> None:
     """Ruff (rules and layout) and yamllint."""
-    _, python = newest_core()
-    tools = environment("lint", python, ["ruff", "yamllint"])
+    tools = environment("lint", newest_core()[1], ["ruff", "yamllint"])
     cache = str(CACHE / "ruff")
     run(session, CHECKOUT, tools, "ruff", "check", "--quiet", "--cache-dir", cache, ".")
     run(session, CHECKOUT, tools, "ruff", "format", "--quiet", "--diff", "--cache-dir", cache, ".")
@@ -122,8 +121,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(default=False)
 def format(session: nox.Session) -> None:  # noqa: A001 - the session's name
     """Bring Python files into ruff's layout; arguments name the files, default is all."""
-    _, python = newest_core()
-    tools = environment("lint", python, ["ruff", "yamllint"])
+    tools = environment("lint", newest_core()[1], ["ruff", "yamllint"])
     files = session.posargs or ["."]
     run(session, CHECKOUT, tools, "ruff", "check", "--fix-only", "--quiet", "--no-cache", *files)
     run(session, CHECKOUT, tools, "ruff", "format", "--no-cache", *files)

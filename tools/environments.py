@@ -52,7 +52,7 @@ def environment(label: str, python: Python, packages: Sequence[str]) -> pathlib.
 
 
 def _build(folder: pathlib.Path, python: Python, packages: Sequence[str]) -> None:
-    print(f"building {folder.name} ({', '.join(packages)})", file=sys.stderr, flush=True)
+    print(f"building the environment {folder.name}", file=sys.stderr, flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     subprocess.run([str(python.path), "-m", "venv", str(folder)], check=True)
     pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]

@@ -46,7 +46,8 @@ def _folders() -> list[pathlib.Path]:
 def _probe(candidate: pathlib.Path) -> str | None:
     """Return the release of a Python that can make virtual environments, or None."""
     try:
-        found = subprocess.run([str(candidate), "-I", "-c", _PROBE], capture_output=True, text=True, timeout=30)
+        command = [str(candidate), "-I", "-c", _PROBE]
+        found = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout.strip() if found.returncode == 0 else None
