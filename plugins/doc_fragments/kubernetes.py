@@ -25,8 +25,8 @@ options:
   host:
     description:
       - The URL of the API server, such as V(https://10.0.0.1:6443).
-      - With O(api_key), with O(username) and O(password), or with O(client_cert) and O(client_key), no kubeconfig is
-        needed.
+      - With O(api_key), or with O(username) and O(password), no kubeconfig is read. With O(client_cert) and
+        O(client_key) it is read only where O(kubeconfig) or O(context) is set.
       - Read from E(K8S_AUTH_HOST) when it is not set.
     type: str
   api_key:

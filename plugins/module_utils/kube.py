@@ -12,13 +12,15 @@ the core; called by the modules of claims (bridge/kubernetes.py holds their opti
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import os
 import re
 import time
 import traceback
-from typing import Any, Callable, Iterator, Mapping, NoReturn, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Callable, NoReturn
 
 from .core.claims import (
     ClaimVolume,
@@ -41,6 +43,8 @@ _LONGEST_RETRY_AFTER = 5.0
 _TRANSIENT = (429, 500, 502, 503, 504)
 #: From how many volumes on one list of all volumes is cheaper than a request for each.
 _LIST_FROM = 4
+#: Under which name a configuration holds the token: packages before 36 know the first, newer ones the second.
+_TOKEN_NAMES = ("authorization", "BearerToken")
 _FILE_OPTIONS = ("ca_cert", "client_cert", "client_key")
 _CLAIMS = "persistentvolumeclaims"
 _VOLUMES = "persistentvolumes"
@@ -136,9 +140,9 @@ class KubeClient:
         return data
 
     def _raise(self, attempt: str, asked: str, failure: _Failure) -> NoReturn:
-        reason, remedy = _explain(failure, self.host, asked, self._timeout[1])
         for secret in self._secrets:
-            reason = reason.replace(secret, "***")
+            failure.message = failure.message.replace(secret, "***")
+        reason, remedy = _explain(failure, self.host, asked, self._timeout[1])
         raise KubeError(attempt, reason, remedy, failure.status) from None
 
 
@@ -264,10 +268,10 @@ def _login(options: Mapping[str, Any]) -> Any:
     that is named; else the pod's service account; else the default kubeconfig. Single options override what those say.
     """
     configuration = _package("kubernetes.client.configuration").Configuration()
-    if not _stands_alone(options):
-        if "kubeconfig" in options or "context" in options or not _in_cluster(configuration):
-            _load_kubeconfig(configuration, options)
-    _override(configuration, options)
+    named = "kubeconfig" in options or "context" in options
+    if not _stands_alone(options) and (named or not _in_cluster(configuration)):
+        _load_kubeconfig(configuration, options)
+    _finish_login(configuration, options)
     return configuration
 
 
@@ -342,10 +346,11 @@ def _contexts(kubeconfig: Any) -> list[str] | None:
                     documents.append(yaml.safe_load(stream))
             except (OSError, UnicodeDecodeError, yaml.YAMLError):
                 continue
-    contexts = [each.get("contexts") for each in documents if isinstance(each, dict)]
-    if not contexts:
+    parts = [each.get("contexts") for each in documents if isinstance(each, dict)]
+    if not parts:
         return None
-    return [str(entry.get("name")) for part in contexts if isinstance(part, list) for entry in part if entry]
+    entries = [entry for part in parts if isinstance(part, list) for entry in part]
+    return [str(entry.get("name")) for entry in entries if isinstance(entry, dict)]
 
 
 def _override(configuration: Any, options: Mapping[str, Any]) -> None:
@@ -375,20 +380,47 @@ def _override(configuration: Any, options: Mapping[str, Any]) -> None:
     elif "username" in options and "password" in options:
         authorization = configuration.get_basic_auth_token()
     if authorization:
-        # Packages differ in the name they look for. The hook would put the kubeconfig's own token back.
-        configuration.api_key = {"authorization": authorization, "BearerToken": authorization}
+        # The hook would put the kubeconfig's own token back.
+        configuration.api_key = dict.fromkeys(_TOKEN_NAMES, authorization)
         configuration.api_key_prefix = {}
         configuration.refresh_api_key_hook = None
     if not configuration.verify_ssl:
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-    # Repeated here, where it is known what may be repeated. Redirects are not followed: they would take the token along.
-    configuration.retries = False
+    configuration.retries = False  # repeating is KubeClient's: it knows what may be
+
+
+def _finish_login(configuration: Any, options: Mapping[str, Any]) -> None:
+    """Put the single options over the login, now and each time that it renews itself.
+
+    Before each request the package calls a hook that may renew the token; newer packages then write all that the
+    kubeconfig says into the configuration again, its host and the hook itself too. What is written under one of the
+    token's two names is read under the other in 36.0.0.
+    """
+    written = next(iter(configuration.api_key), None)
+    hook = configuration.refresh_api_key_hook
+
+    def finish(current: Any) -> None:
+        if written in current.api_key:
+            current.api_key.update(dict.fromkeys(_TOKEN_NAMES, current.api_key[written]))
+        _override(current, options)
+
+    def refresh(current: Any) -> None:
+        hook(current)
+        finish(current)
+        current.refresh_api_key_hook = refresh
+
+    finish(configuration)
+    if configuration.refresh_api_key_hook is not None:
+        configuration.refresh_api_key_hook = refresh
 
 
 def _dynamic_client(configuration: Any, options: Mapping[str, Any]) -> Any:
     dynamic = _package("kubernetes.dynamic")
     client = _package("kubernetes.client.api_client").ApiClient(configuration)
     client.user_agent = "restorepoint.core"
+    # An API server does not redirect, and what it is told must not reach another. Retries do not rule it in urllib3 1.
+    pool = client.rest_client.pool_manager
+    pool.urlopen = functools.partial(pool.urlopen, redirect=False)
     if "impersonate_user" in options:
         client.set_default_header("Impersonate-User", str(options["impersonate_user"]))
         for header, group in zip(_spellings("Impersonate-Group"), options.get("impersonate_groups") or []):
@@ -525,8 +557,11 @@ def _explain(failure: _Failure, host: str, asked: str, timeout: float) -> tuple[
     if failure.status:
         remedy = "try again when the API server is well" if failure.status in _TRANSIENT else "correct the request"
         return f"{host} answered {failure.status}: {said}", remedy
+    if "ProxyError" in failure.names:
+        return f"the proxy to {host} does not connect ({said})", "check proxy, or list the host in no_proxy"
     if failure.tls:
-        return f"no trusted connection to {host} ({said})", "name the CA that signed its certificate with ca_cert"
+        remedy = "give the CA of its certificate as ca_cert, and a host that the certificate names"
+        return f"no trusted connection to {host} ({said})", remedy
     if failure.slow:
         return f"no answer from {host} within {timeout:g} s", "check the API server's load and the network"
     return f"{host} cannot be reached or understood ({said})", "check host, proxy and that the API server runs"
@@ -534,7 +569,10 @@ def _explain(failure: _Failure, host: str, asked: str, timeout: float) -> tuple[
 
 def _parsed(data: bytes) -> dict[str, Any]:
     """Return an answer as JSON; raise ValueError for anything but an object."""
-    parsed = json.loads(data)
+    try:
+        parsed = json.loads(data)
+    except ValueError:
+        parsed = None
     if not isinstance(parsed, dict):
-        raise ValueError("the answer is not a JSON object")
+        raise ValueError("its answer is not a JSON object, as those of a Kubernetes API are")
     return parsed

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any
 
 from .errors import InvalidInput, RestorePointError
 
@@ -139,7 +140,7 @@ def volume_name(claim: Mapping[str, Any]) -> str:
             "use (WaitForFirstConsumer)",
         )
     if not isinstance(name, str) or not _OBJECT.fullmatch(name):
-        raise ClaimError(_attempt(claim), f"its volume is called {name!r}", "check the claim, no volume can be called so")
+        raise ClaimError(_attempt(claim), f"no volume can be called {name!r}", "check the claim's volumeName")
     return name
 
 
