@@ -18,7 +18,7 @@ from typing import Iterable, Pattern
 
 from . import manifest
 from .files import NOT_KEPT, read_xattrs
-from .tree import DIRECTORY
+from .tree import DIRECTORY, content_names
 
 _CHUNK = 1 << 20
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -48,6 +48,8 @@ class Comparison:
         blocks: a manifest that describes the live directory as it was when it held just this content, if there is one.
         exclude: paths that the snapshot leaves out, and so this comparison too.
         mounts: paths (with a leading slash) that the snapshot holds as empty directories.
+        same_inodes: the stored tree is a Btrfs snapshot, in which an unchanged file has the inode and ctime of the live
+            one.
     """
 
     def __init__(
@@ -55,7 +57,9 @@ class Comparison:
         blocks: manifest.Blocks | None = None,
         exclude: Pattern[str] | None = None,
         mounts: frozenset[str] = frozenset(),
+        same_inodes: bool = False,
     ) -> None:
+        self._same_inodes = same_inodes
         self._blocks = blocks
         self._exclude = exclude
         self._mounts = mounts
@@ -79,6 +83,16 @@ class Comparison:
             for pair in pairs:
                 pair.close()
         return found
+
+    def file_difference(self, live: int, stored: int, name: str) -> str | None:
+        """Return how a single file differs; both are open directories, in which ``name`` is no directory."""
+        pair = _Pair("/", live, stored)
+        try:
+            st = os.stat(name, dir_fd=live, follow_symlinks=False)
+        except FileNotFoundError:
+            return f"{name} is missing"
+        fault = self._file(pair, name, st)
+        return None if fault is None else f"{name} {fault}"
 
     def _down(self, pair: _Pair, name: str) -> _Pair:
         live = os.open(name, DIRECTORY, dir_fd=pair.live)
@@ -107,7 +121,7 @@ class Comparison:
         return self._entries(pair, block.entries if block is not None else [], names)
 
     def _listed(self, pair: _Pair, fd: int, exclude: bool) -> list[str]:
-        names = manifest.sorted_names(os.listdir(fd))
+        names = manifest.sorted_names(content_names(fd, pair.path))
         if not exclude or self._exclude is None:
             return names
         matches = self._exclude.fullmatch
@@ -153,6 +167,8 @@ class Comparison:
             stored = os.stat(name, dir_fd=pair.stored, follow_symlinks=False)
         except FileNotFoundError:
             return None  # a device that could not be kept; _which_name has seen to the rest
+        if self._same_inodes and manifest.key(live) == manifest.key(stored):
+            return None
         fault = _attributes(live, stored)
         if fault is not None:
             return fault

@@ -15,10 +15,11 @@ import errno
 import os
 import stat
 from dataclasses import dataclass, field
-from typing import Callable, Iterator, Pattern
+from typing import IO, Callable, Iterator, Pattern
 
 from . import manifest
 from .files import ATTEMPTS, Copied, FileCopier, Replaced, read_xattrs
+from .layout import STAGING
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FLUSH = 1000
@@ -45,8 +46,14 @@ class Basis:
     """What a snapshot is compared with: the tree of an earlier one, and a manifest of the live directory then."""
 
     tree: int  #: an open directory
+    stream: IO[str]  #: the manifest, open
     blocks: manifest.Blocks
     checksums: bool = False
+
+    def close(self) -> None:
+        """Close both."""
+        os.close(self.tree)
+        self.stream.close()
 
 
 @dataclass
@@ -106,7 +113,7 @@ class TreeCopy:
         progress: Callable[[Tally], None] | None = None,
     ) -> None:
         self.tally = Tally()
-        self._files = files
+        self.files = files
         self._writer = writer
         self._exclude = exclude
         self._mounts = mounts
@@ -114,7 +121,6 @@ class TreeCopy:
         self.at = "/"
         self._groups: dict[str, _Named] = {}
         self._root = -1
-        self._names: Callable[[int], list[str]] = os.listdir
 
     def copy(self, source: int, dest: int) -> Tally:
         """Copy the open directory ``source`` into ``dest``, an open and empty directory of our own."""
@@ -129,13 +135,17 @@ class TreeCopy:
                     if child is not None:
                         frames.append(child)
                     continue
-                self._files.directory(frame.dest, frame.st, frame.xattrs, frame.path)
+                self.files.directory(frame.dest, frame.st, frame.xattrs, frame.path)
                 frames.pop().close()
         finally:
             os.umask(umask)
             for frame in frames:
                 frame.close()
         return self.tally
+
+    def close(self) -> str:
+        """Close the manifest; return its SHA-256."""
+        return self._writer.close()
 
     def _down(self, parent: _Frame, name: str) -> _Frame | None:
         """Enter the directory ``name``; return None if it is none any more, or is not to be entered."""
@@ -184,7 +194,7 @@ class TreeCopy:
         return frame
 
     def _fill(self, frame: _Frame) -> None:
-        names = manifest.sorted_names(self._names(frame.source))
+        names = manifest.sorted_names(content_names(frame.source, frame.path))
         if self._exclude is not None:
             names = [name for name in names if not self._excluded(frame, name)]
         for lines in self._entries(frame, names):
@@ -222,7 +232,7 @@ class TreeCopy:
             os.link(path[1:], name, src_dir_fd=self._root, dst_dir_fd=frame.dest, follow_symlinks=False)
         except OSError as error:
             if error.errno in (errno.EMLINK, errno.ENAMETOOLONG):
-                self._files.losses.add("hardlinks", manifest.unescape(frame.child(name)[1:]))
+                self.files.losses.add("hardlinks", manifest.unescape(frame.child(name)[1:]))
                 return False
             raise
         return True
@@ -248,14 +258,14 @@ class Take(TreeCopy):
         checksum: bool = False,
     ) -> None:
         super().__init__(files, writer, exclude, mounts, progress)
-        self._basis = basis
+        self.basis = basis
         self._checksum = checksum
         # A manifest without checksums cannot stand in for one with them.
         self._may_link = basis is not None and (basis.checksums or not checksum)
 
     def _open(self, path: str, source: int, dest: int, basis: int | None) -> _Frame:
-        if path == "/" and self._basis is not None:
-            basis = os.dup(self._basis.tree)
+        if path == "/" and self.basis is not None:
+            basis = os.dup(self.basis.tree)
         return super()._open(path, source, dest, basis)
 
     def _entries(self, frame: _Frame, names: list[str]) -> Iterator[list[str]]:
@@ -264,7 +274,7 @@ class Take(TreeCopy):
         This loop runs once for each file of a tree, mostly unchanged ones, so the common way through it is straight.
         """
         source = frame.source
-        block = self._basis.blocks.take(frame.path) if self._basis is not None and self._may_link else None
+        block = self.basis.blocks.take(frame.path) if self.basis is not None and self._may_link else None
         old = block.entries if block is not None and frame.basis is not None else []
         position, count = 0, len(old)
         lines: list[str] = []
@@ -339,8 +349,8 @@ class Take(TreeCopy):
 
     def _copy_once(self, frame: _Frame, name: str, st: os.stat_result, path: str) -> Copied:
         if stat.S_ISREG(st.st_mode):
-            return self._files.regular(frame.source, frame.dest, name, st, path, live=True)
-        return self._files.special(frame.source, frame.dest, name, st, path)
+            return self.files.regular(frame.source, frame.dest, name, st, path, live=True)
+        return self.files.special(frame.source, frame.dest, name, st, path)
 
     def _copied_line(self, path: str, label: str, copied: Copied) -> str:
         st = copied.st
@@ -419,11 +429,11 @@ class Give(TreeCopy):
             return label + first.rest
         shown = manifest.unescape(path[1:])
         if stat.S_ISREG(st.st_mode):
-            copied = self._files.regular(frame.source, frame.dest, name, st, shown, live=False)
+            copied = self.files.regular(frame.source, frame.dest, name, st, shown, live=False)
             self.tally.copied_files += 1
             self.tally.copied_bytes += copied.written
         else:
-            copied = self._files.special(frame.source, frame.dest, name, st, shown)
+            copied = self.files.special(frame.source, frame.dest, name, st, shown)
         made = copied.made if copied.made is not None else st
         # A further link to it will move its ctime, so nothing can be told from that one.
         key = manifest.key(made) if group == "-" and copied.made is not None else manifest.unsettled_key(made)
@@ -432,6 +442,12 @@ class Give(TreeCopy):
         if group != "-":
             self._groups[group] = _Named(path, key, rest)
         return label + rest
+
+
+def content_names(directory: int, path: str) -> list[str]:
+    """Return the names in an open directory, without what runs of ours made in the top of a target."""
+    names = os.listdir(directory)
+    return [name for name in names if not name.startswith(STAGING)] if path == "/" else names
 
 
 def _linked_entries(block: manifest.Block) -> dict[str, list[str]]:

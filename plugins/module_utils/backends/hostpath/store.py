@@ -1,0 +1,398 @@
+# Copyright (c) the restorepoint.core authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The folder in which directory snapshots lie: what is in it, and how that changes without ever being half done.
+
+A change of a store is a batch of renames. They are written to a journal first, and the journal is the moment at which
+they count: a run that is killed after it is completed by the next one, a run that is killed before it leaves only
+hidden files, which the next one removes. Called by the backend; uses the doors and core.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from dataclasses import dataclass, field
+from typing import Any, Iterator, Mapping, Sequence
+
+from ... import linux
+from ...core.errors import InvalidInput, StoreError
+from ...core.snapshot import Snapshot, parse_timestamp
+from ...lock import FileLock
+from . import layout
+from .remove import remove_tree
+from .subvolume import delete_subvolume, is_subvolume
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_REQUIRED = {"name": str, "created": str, "sequence": int, "source": str}
+
+
+@dataclass(frozen=True)
+class Rename:
+    """One step of a batch, relative to the store."""
+
+    old: str
+    new: str
+
+
+@dataclass
+class Folder:
+    """One target's folder in a store, open."""
+
+    name: str
+    fd: int
+    path: str
+
+    def close(self) -> None:
+        """Close it."""
+        os.close(self.fd)
+
+
+@dataclass
+class Entry:
+    """One snapshot in a store: its metadata as it stands in the file, or why that cannot be read."""
+
+    name: str
+    metadata: Mapping[str, Any]
+    fault: str | None = None
+    created: int = 0
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def snapshot(self, target: str) -> Snapshot:
+        """Return it as every backend describes snapshots."""
+        data = self.metadata
+        hidden = ("name", "created", "sequence", "owner", "policy", "description", "labels", "bytes", "format")
+        extra = {key: value for key, value in data.items() if key not in hidden}
+        if self.fault is not None:
+            extra["fault"] = self.fault
+        return Snapshot(
+            backend="hostpath",
+            target=target,
+            name=self.name,
+            created=self.created,
+            sequence=int(data.get("sequence", 0)),
+            owner=data.get("owner"),
+            policy=data.get("policy"),
+            description=data.get("description") or "",
+            labels=data.get("labels") or {},
+            referenced_bytes=data.get("bytes"),
+            ready=self.fault is None,
+            extra=extra,
+        )
+
+
+class Store:
+    """A store at an absolute, canonical path. Making one touches nothing."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._fd = -1
+
+    # -- opening -------------------------------------------------------------------------------------------------------
+
+    def exists(self) -> bool:
+        """Say whether there is a store. Raises StoreError where something else is in its place."""
+        try:
+            st = os.lstat(self.path)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise self._error(f"{error.strerror}", "name another folder") from error
+        if not stat.S_ISDIR(st.st_mode):
+            raise self._error("it is no directory", "name another folder")
+        if st.st_uid not in (os.geteuid(), 0):
+            raise self._error(f"it belongs to uid {st.st_uid}", "run as that user, or name a folder of your own")
+        try:
+            content = os.listdir(self.path)
+        except OSError as error:
+            raise self._error(f"{error.strerror}", "run as the user that it belongs to") from error
+        if layout.MARKER in content:
+            self._check_marker()
+            return True
+        if content and content != [layout.LOCK]:
+            raise self._error(f"it holds other files, such as {sorted(content)[0]!r}", "name an empty or a new folder")
+        return False
+
+    def _check_marker(self) -> None:
+        try:
+            with open(os.path.join(self.path, layout.MARKER), encoding="utf-8") as stream:
+                found = json.load(stream)
+            version = found["format"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise self._error(f"{layout.MARKER} in it cannot be read ({error})", "restore that file") from error
+        if version != layout.FORMAT:
+            raise self._error(
+                f"it is of format {version}, and this version writes format {layout.FORMAT}",
+                "use the version of restorepoint.core that made it, or name another folder",
+            )
+
+    def make(self) -> None:
+        """Make the store where there is none."""
+        if not self.exists():
+            try:
+                os.makedirs(self.path, mode=0o700, exist_ok=True)
+                os.chmod(self.path, 0o700)
+                self._write_marker()
+            except OSError as error:
+                raise self._error(f"{error.strerror}: {error.filename}", "name a folder that can be made") from error
+
+    def _write_marker(self) -> None:
+        fd = os.open(self.path, _DIRECTORY)
+        try:
+            write_json(fd, layout.MARKER, {"format": layout.FORMAT, "tool": "restorepoint.core"})
+        finally:
+            os.close(fd)
+
+    def _error(self, reason: str, remedy: str) -> StoreError:
+        return StoreError(f"use {self.path} as a store", reason, remedy)
+
+    @property
+    def fd(self) -> int:
+        """The open store."""
+        if self._fd < 0:
+            self._fd = os.open(self.path, _DIRECTORY)
+        return self._fd
+
+    def close(self) -> None:
+        """Close it."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def lock(self, timeout: float, purpose: str, shared: bool = False) -> FileLock:
+        """Return the store's lock, to be entered. ``timeout`` is in seconds."""
+        return FileLock(os.path.join(self.path, layout.LOCK), timeout, purpose, shared=shared)
+
+    def loose_mode(self) -> str | None:
+        """Return the store's mode in octal where others may read it, or None."""
+        mode = stat.S_IMODE(os.stat(self.path).st_mode)
+        return f"{mode:04o}" if mode & 0o077 else None
+
+    # -- targets -------------------------------------------------------------------------------------------------------
+
+    def folder(self, target: str, make: bool = False) -> Folder | None:
+        """Open the folder of a target (an absolute path); None where there is none. Raises StoreError."""
+        name = layout.folder_name(target)
+        if make and not _is_there(self.fd, name):
+            self._make_folder(name, target)
+        try:
+            fd = os.open(name, _DIRECTORY, dir_fd=self.fd)
+        except FileNotFoundError:
+            return None
+        folder = Folder(name, fd, os.path.join(self.path, name))
+        try:
+            self._check_folder(folder, target)
+        except BaseException:
+            folder.close()
+            raise
+        return folder
+
+    def _make_folder(self, name: str, target: str) -> None:
+        # Made under a hidden name: a folder without its .target.json would be nobody's.
+        hidden = f"{layout.NEW}{os.urandom(4).hex()}"
+        os.mkdir(hidden, 0o700, dir_fd=self.fd)
+        fd = os.open(hidden, _DIRECTORY, dir_fd=self.fd)
+        try:
+            write_json(fd, layout.TARGET, {"format": layout.FORMAT, "path": target})
+        finally:
+            os.close(fd)
+        os.rename(hidden, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        os.fsync(self.fd)
+
+    def _check_folder(self, folder: Folder, target: str) -> None:
+        found = read_json(folder.fd, layout.TARGET)
+        if found.get("path") != target:
+            raise StoreError(
+                f"use {folder.path} for {target}",
+                f"its {layout.TARGET} names {found.get('path')!r}",
+                "restore that file, or name another store",
+            )
+
+    def targets(self) -> Iterator[str]:
+        """Yield the directories that the store has snapshots of, sorted by the names of their folders."""
+        for name in sorted(os.listdir(self.fd)):
+            if not name.startswith("."):
+                fd = os.open(name, _DIRECTORY, dir_fd=self.fd)
+                try:
+                    yield str(read_json(fd, layout.TARGET)["path"])
+                finally:
+                    os.close(fd)
+
+    # -- snapshots -----------------------------------------------------------------------------------------------------
+
+    def entries(self, folder: Folder) -> list[Entry]:
+        """Return what a folder holds, oldest first. What is corrupt is there too, with its fault."""
+        names = set(os.listdir(folder.fd))
+        found = []
+        for name in names:
+            if name.startswith("."):
+                continue
+            if name.endswith(".json"):
+                stem = name[: -len(".json")]
+                found.append(self._entry(folder, stem, stem in names))
+            elif not name.endswith(".manifest") and f"{name}.json" not in names:
+                found.append(self._fault(folder, name, "it has no metadata beside it"))
+        return sorted(found, key=lambda entry: (entry.created, int(entry.metadata.get("sequence", 0)), entry.name))
+
+    def _entry(self, folder: Folder, name: str, has_tree: bool) -> Entry:
+        try:
+            metadata = read_json(folder.fd, f"{name}.json")
+            _check_metadata(metadata, name)
+            created = parse_timestamp(metadata["created"])
+        except (StoreError, ValueError) as error:
+            reason = error.reason if isinstance(error, StoreError) else str(error)
+            return self._fault(folder, f"{name}.json", f"its metadata is corrupt: {reason}", name)
+        if not has_tree:
+            return Entry(name, metadata, "its tree is missing", created)
+        return Entry(name, metadata, None, created)
+
+    def _fault(self, folder: Folder, file: str, fault: str, name: str | None = None) -> Entry:
+        st = os.stat(file, dir_fd=folder.fd, follow_symlinks=False)
+        return Entry(name or file, {}, fault, int(st.st_mtime))
+
+    # -- changes -------------------------------------------------------------------------------------------------------
+
+    def apply(self, renames: Sequence[Rename]) -> None:
+        """Carry out a batch of renames, all or none, also across a kill or a power cut.
+
+        Everything that is renamed must have been synced.
+        """
+        write_json(self.fd, layout.JOURNAL, {"format": layout.FORMAT, "renames": [[s.old, s.new] for s in renames]})
+        self._carry_out(renames)
+
+    def _carry_out(self, renames: Sequence[Rename]) -> None:
+        for step in renames:
+            try:
+                os.rename(step.old, step.new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+            except FileNotFoundError:
+                # Done by the run that wrote the journal: the old name is gone and the new one is there.
+                if not _is_there(self.fd, step.new):
+                    raise
+        for folder in {os.path.dirname(step.new) for step in renames}:
+            fd = os.open(folder or ".", _DIRECTORY, dir_fd=self.fd)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        os.unlink(layout.JOURNAL, dir_fd=self.fd)
+
+    def recover(self) -> list[str]:
+        """Complete what counts and remove what does not, after a run that was killed. Returns what was done, in words.
+
+        The store must be locked: what is hidden in it then belongs to nobody any more.
+        """
+        done = []
+        if _is_there(self.fd, layout.JOURNAL):
+            steps = [Rename(old, new) for old, new in read_json(self.fd, layout.JOURNAL)["renames"]]
+            self._roll_forward(steps)
+            done.append(f"completed a change that an interrupted run had begun ({len(steps)} renames)")
+        for name in sorted(os.listdir(self.fd)):
+            if name.startswith(layout.NEW):
+                remove_tree(self.fd, name)
+            elif not name.startswith("."):
+                done += self._sweep(name)
+        return done
+
+    def _roll_forward(self, steps: Sequence[Rename]) -> None:
+        """Continue a batch at the first step that was not carried out.
+
+        A step was carried out if its new name is there and its old one is not; as one step's new name can be another's
+        old one, they are looked at from the end.
+        """
+        first = len(steps)
+        while first and not (_is_there(self.fd, steps[first - 1].new) and not _is_there(self.fd, steps[first - 1].old)):
+            first -= 1
+        self._carry_out(steps[first:] or [])
+
+    def _sweep(self, name: str) -> list[str]:
+        fd = os.open(name, _DIRECTORY, dir_fd=self.fd)
+        try:
+            leftovers = [each for each in os.listdir(fd) if each.startswith((layout.NEW, layout.OLD))]
+            for each in leftovers:
+                discard(fd, each, os.path.join(self.path, name))
+        finally:
+            os.close(fd)
+        return [f"removed {len(leftovers)} leftovers of an interrupted run from {name}"] if leftovers else []
+
+    def sync(self) -> None:
+        """Write everything in the store's filesystem to its disk."""
+        linux.syncfs(self.fd)
+
+
+def _check_metadata(metadata: Mapping[str, Any], name: str) -> None:
+    version = metadata.get("format")
+    if version != layout.FORMAT:
+        raise ValueError(f"it is of format {version}, and this version reads format {layout.FORMAT}")
+    for key, kind in _REQUIRED.items():
+        if not isinstance(metadata.get(key), kind):
+            raise ValueError(f"{key} is missing or no {kind.__name__}")
+    if metadata["name"] != name:
+        raise ValueError(f"it is about {metadata['name']!r}")
+    if not isinstance(metadata.get("labels") or {}, dict):
+        raise ValueError("labels is no mapping")
+
+
+def discard(directory: int, name: str, path: str) -> None:
+    """Remove a tree or file of ours from an open directory; ``path`` is where that is, for the btrfs tool."""
+    if is_subvolume(directory, name):
+        delete_subvolume(os.path.join(path, name))
+    else:
+        remove_tree(directory, name)
+
+
+def _is_there(directory: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def write_json(directory: int, name: str, data: Mapping[str, Any]) -> None:
+    """Write a JSON file whole or not at all: under another name, synced, renamed, and the directory synced."""
+    hidden = f"{layout.NEW}{os.urandom(4).hex()}.json"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(hidden, flags, 0o600, dir_fd=directory)
+    try:
+        with open(fd, "w", encoding="utf-8") as stream:
+            json.dump(data, stream, indent=1, sort_keys=True)
+            stream.write("\n")
+            stream.flush()
+            os.fsync(fd)
+        os.rename(hidden, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        try:
+            os.unlink(hidden, dir_fd=directory)
+        except FileNotFoundError:
+            pass
+        raise
+    os.fsync(directory)
+
+
+def read_json(directory: int, name: str) -> dict[str, Any]:
+    """Read a JSON file of the store, never through a link. Raises StoreError for what is none."""
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+        with open(fd, encoding="utf-8") as stream:
+            found = json.load(stream)
+    except OSError as error:
+        raise StoreError(f"read {name}", str(error.strerror), "restore that file") from error
+    except ValueError as error:
+        raise StoreError(f"read {name}", f"it is no JSON ({error})", "restore that file") from error
+    if not isinstance(found, dict):
+        raise StoreError(f"read {name}", "it is no JSON object", "restore that file")
+    return found
+
+
+def check_apart(target: str, store: str) -> None:
+    """Raise InvalidInput where one of two canonical paths lies inside the other."""
+    for inner, outer, word in ((store, target, "the store lies inside the target"),
+                               (target, store, "the target lies inside the store")):  # fmt: skip
+        if inner == outer or inner.startswith(outer.rstrip("/") + "/"):
+            raise InvalidInput(
+                f"keep snapshots of {target} in {store}",
+                "they are the same directory" if inner == outer else word,
+                "name a store beside it, or on another disk",
+            )
