@@ -2,26 +2,73 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
+# Every target works from a fresh clone: environments are built in ${XDG_CACHE_HOME:-~/.cache}/restorepoint.
+# ARGS goes on to the tool: make units ARGS="-k retention", make integration ARGS="filter_retention".
 PYTHON ?= python3
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/restorepoint
 NOX := $(PYTHON) tools/run_nox.py
 
 .DEFAULT_GOAL := help
-.PHONY: help units types lint sanity format
+.PHONY: help demo test units matrix sanity integration molecule lab lint format types ansible-lint licence importer \
+	docs changelog bench pythons clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-units: ## Unit tests, at once (ARGS="-k words" goes to pytest)
+demo: ## See it work: no root needed, under two minutes
+	@$(PYTHON) tools/demo.py $(ARGS)
+
+test: ## Everything below that can fail, as CI runs it
+	@$(PYTHON) tools/debian_packages.py
+	@$(NOX)
+
+units: ## Unit tests with pytest alone, for while you work
 	@$(NOX) --session units -- $(ARGS)
 
-types: ## mypy, strict
-	@$(NOX) --session types
+matrix: ## Unit tests on every ansible-core with every Python there is
+	@$(NOX) --session units-matrix -- $(ARGS)
+
+sanity: ## ansible-test sanity on two series of ansible-core
+	@$(NOX) --session sanity -- $(ARGS)
+
+integration: ## ansible-test integration
+	@$(NOX) --session integration -- $(ARGS)
+
+molecule: ## Every molecule scenario
+	@$(NOX) --session molecule -- $(ARGS)
+
+lab: ## Tests on real filesystems (loop devices, root)
+	@$(NOX) --session lab -- $(ARGS)
 
 lint: ## ruff and yamllint
 	@$(NOX) --session lint
 
-format: ## Lay out the Python files as ruff wants them (ARGS="files")
+format: ## Bring Python files into ruff's layout
 	@$(NOX) --session format -- $(ARGS)
 
-sanity: ## ansible-test sanity on two series of ansible-core
-	@$(NOX) --session sanity -- $(ARGS)
+types: ## mypy, strict
+	@$(NOX) --session types
+
+ansible-lint: ## ansible-lint, production profile
+	@$(NOX) --session ansible-lint -- $(ARGS)
+
+licence: ## Licence headers, and what antsibull-nox checks besides
+	@flock "$$(mkdir -p $(CACHE) && echo $(CACHE))" $(NOX) --session license-check extra-checks
+
+importer: ## Build the collection and judge it as Galaxy would
+	@$(NOX) --session importer
+
+docs: ## Check the documentation and build the site into docs/_build/html
+	@$(NOX) --session docs
+
+changelog: ## Check the changelog's fragments
+	@$(NOX) --session changelog
+
+bench: ## Side by side with rsync, cp and restic
+	@$(NOX) --session bench -- $(ARGS)
+
+pythons: ## Show which Pythons of this machine are used
+	@$(PYTHON) tools/pythons.py
+
+clean: ## Remove what the targets above left behind, the cache included
+	rm -rf docs/_build tests/output .nox .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis "$(CACHE)"

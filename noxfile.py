@@ -4,64 +4,36 @@
 
 """Every check of the collection, as nox sessions. The Makefile is the human face of this file.
 
-The sessions use environments from the cache folder (tools/environments.py) instead of nox's own, so that several runs
-at once are safe and a second run starts at once. ``make help`` lists what there is.
+The sessions take their environments from the cache folder (tools/environments.py) instead of having nox build them, so
+that several runs at once are safe and a second run starts at once. What antsibull-nox brings (licence and extra checks)
+is set in antsibull-nox.toml.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import pathlib
+import re
+import shutil
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 
 import nox
+from antsibull_nox import load_antsibull_nox_toml
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "tools"))
 
+from cores import CORES, Core, newest_core
 from environments import CACHE, CHECKOUT, environment, locked
-from pythons import Python, clean_path, find_pythons, newest
-from staging import linked, private_home, staged
+from pythons import clean_path, find_pythons, newest
+from staging import INNER, linked, private_home, staged
 
-#: nox tells about uv, which is not used here, each time.
+# nox mentions at each start that uv is not there, which nothing here uses.
 logging.getLogger().handlers[0].addFilter(lambda record: "uv binary" not in record.getMessage())
-nox.options.default_venv_backend = "none"
-nox.options.stop_on_first_error = False
-CI = os.environ.get("CI") == "true"
+nox.options.reuse_venv = "yes"
+ROOT = os.geteuid() == 0
 
-
-@dataclass(frozen=True)
-class Core:
-    """One series of ansible-core: what it needs from PyPI, and the Pythons it runs on and manages."""
-
-    series: str
-    requirement: str
-    controllers: tuple[str, ...]
-    targets: tuple[str, ...]
-
-    @property
-    def python(self) -> Python | None:
-        """The newest Python there is that runs it."""
-        return newest(*self.controllers)
-
-
-CORES = (
-    Core("2.17", "ansible-core>=2.17,<2.18", ("3.10", "3.11", "3.12"), ("3.9",)),
-    Core("2.18", "ansible-core>=2.18,<2.19", ("3.11", "3.12", "3.13"), ("3.9", "3.10")),
-    Core("2.19", "ansible-core>=2.19,<2.20", ("3.11", "3.12", "3.13"), ("3.9", "3.10")),
-    Core("2.21", "ansible-core>=2.21,<2.22", ("3.12", "3.13", "3.14"), ("3.9", "3.10", "3.11")),
-)
-
-
-def newest_core() -> tuple[Core, Python]:
-    """Return the newest ansible-core that a Python of this machine can run, and that Python."""
-    for core in reversed(CORES):
-        if core.python:
-            return core, core.python
-    raise SystemExit("Cannot run ansible-core: it needs Python 3.10 or newer, and none was found; install one.")
+load_antsibull_nox_toml()
 
 
 def requirements(path: str) -> list[str]:
@@ -73,7 +45,7 @@ def requirements(path: str) -> list[str]:
 def unit_packages() -> list[str]:
     """Return what a Python needs to run the unit tests, on a controller or as a managed host's."""
     tools = ["mock", "pytest", "pytest-mock", "pytest-xdist", "pyyaml", "typing_extensions; python_version < '3.11'"]
-    controller = ["jinja2", "cryptography", "packaging", "resolvelib<2"]
+    controller = ["jinja2", "packaging", "resolvelib<2"]
     return [
         *tools,
         *(f"{package}; python_version >= '3.10'" for package in controller),
@@ -81,109 +53,205 @@ def unit_packages() -> list[str]:
     ]
 
 
-def run(session: nox.Session, folder: pathlib.Path, bin_folder: pathlib.Path, *command: str, **env: str) -> None:
-    """Run a program of an environment in a folder, with our own home and nothing of pyenv on PATH."""
-    path = os.pathsep.join([str(bin_folder), clean_path()])
-    program = str(bin_folder / command[0])
-    with session.chdir(folder):
-        session.run(program, *command[1:], external=True, env={"PATH": path, "HOME": str(private_home()), **env})
-
-
-def ansible_tools(*packages: str) -> pathlib.Path:
-    """Return an environment with the newest ansible-core and these packages."""
+def ansible_with(label: str, *packages: str) -> pathlib.Path:
+    """Return the programs of an environment with the newest ansible-core and these packages."""
     core, python = newest_core()
-    return environment(packages[0] if packages else "ansible", python, [core.requirement, *packages])
+    return environment(label, python, [core.requirement, *packages])
 
 
-@contextlib.contextmanager
-def pythons_on_path(session: nox.Session, name: str, found: dict[str, pathlib.Path]) -> Iterator[pathlib.Path]:
-    """Give a folder with a ``python3.x`` for each of these, and nothing else."""
-    folder = pathlib.Path(session.create_tmp()) / name
-    folder.mkdir(parents=True, exist_ok=True)
-    for series, path in found.items():
-        link = folder / f"python{series}"
-        link.unlink(missing_ok=True)
-        link.symlink_to(path)
-    yield folder
+def run(session: nox.Session, folder: pathlib.Path, tools: pathlib.Path, *command: str, **env: str) -> None:
+    """Run a program of an environment in a folder, with a home of our own and none of pyenv's shims on PATH."""
+    session.log(" ".join(command))
+    settings = {"PATH": os.pathsep.join([str(tools), clean_path()]), "HOME": str(private_home()), **env}
+    with session.chdir(folder):
+        session.run(str(tools / command[0]), *command[1:], external=True, log=False, env=settings)
 
 
-@nox.session
+def lint_tools() -> pathlib.Path:
+    """Return the programs of the environment with ruff and yamllint."""
+    return environment("lint", newest_core()[1], ["ruff", "yamllint"])
+
+
+@nox.session(venv_backend="none")
 def lint(session: nox.Session) -> None:
-    """Ruff (rules and layout) and yamllint."""
-    tools = environment("lint", newest_core()[1], ["ruff", "yamllint"])
+    """Run ruff (rules and layout) and yamllint."""
     cache = str(CACHE / "ruff")
-    run(session, CHECKOUT, tools, "ruff", "check", "--quiet", "--cache-dir", cache, ".")
-    run(session, CHECKOUT, tools, "ruff", "format", "--quiet", "--diff", "--cache-dir", cache, ".")
+    run(session, CHECKOUT, lint_tools(), "ruff", "check", "--quiet", "--cache-dir", cache, ".")
+    run(session, CHECKOUT, lint_tools(), "ruff", "format", "--quiet", "--diff", "--cache-dir", cache, ".")
     with staged() as collection:
-        run(session, collection, tools, "yamllint", "--strict", ".")
+        run(session, collection, lint_tools(), "yamllint", "--strict", ".")
 
 
-@nox.session(default=False)
-def format(session: nox.Session) -> None:  # noqa: A001 - the session's name
-    """Bring Python files into ruff's layout; arguments name the files, default is all."""
-    tools = environment("lint", newest_core()[1], ["ruff", "yamllint"])
+@nox.session(name="format", venv_backend="none", default=False)
+def layout(session: nox.Session) -> None:
+    """Bring Python files into ruff's layout; arguments name the files, without any it is all of them."""
     files = session.posargs or ["."]
-    run(session, CHECKOUT, tools, "ruff", "check", "--fix-only", "--quiet", "--no-cache", *files)
-    run(session, CHECKOUT, tools, "ruff", "format", "--no-cache", *files)
+    run(session, CHECKOUT, lint_tools(), "ruff", "check", "--fix-only", "--quiet", "--no-cache", *files)
+    run(session, CHECKOUT, lint_tools(), "ruff", "format", "--no-cache", *files)
 
 
-@nox.session
+@nox.session(venv_backend="none")
 def types(session: nox.Session) -> None:
-    """Mypy, strict."""
+    """Run mypy, strict."""
     stubs = ["types-PyYAML", "types-jmespath", "pytest", "nox", "antsibull-nox"]
-    tools = ansible_tools("mypy", *stubs, *requirements("tests/unit/requirements.txt"))
+    tools = ansible_with("mypy", "mypy", *stubs, *requirements("tests/unit/requirements.txt"))
     top = linked()
-    inner = "ansible_collections/restorepoint/core"
     mypy = ["mypy", "--config-file", str(CHECKOUT / ".mypy.ini"), "--cache-dir", str(CACHE / "mypy" / top.name)]
-    parts = [part for part in ("plugins", "tests") if any((CHECKOUT / part).rglob("*.py"))]
-    run(session, top, tools, *mypy, *(f"{inner}/{part}" for part in parts), MYPYPATH=str(top))
+    parts = [str(INNER / part) for part in ("plugins", "tests") if any((CHECKOUT / part).rglob("*.py"))]
+    run(session, top, tools, *mypy, *parts, MYPYPATH=str(top))
     run(session, CHECKOUT, tools, *mypy, "noxfile.py", "tools", MYPYPATH="tools")
 
 
-@nox.session
+def pytest(session: nox.Session, folder: str) -> None:
+    """Run pytest on a folder, or on what the arguments name, on the newest ansible-core and Python there is."""
+    tools = ansible_with("pytest", *unit_packages())
+    named = [word for word in session.posargs if not word.startswith("-") and (CHECKOUT / word.split("::")[0]).exists()]
+    command = ["python", "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "--import-mode=importlib"]
+    env = {"PYTHONPATH": str(linked()), "PYTHONPYCACHEPREFIX": str(CACHE / "pycache")}
+    run(session, CHECKOUT, tools, *command, *([] if named else [folder]), *session.posargs, **env)
+
+
+@nox.session(venv_backend="none", default=False)
 def units(session: nox.Session) -> None:
-    """Unit tests at once, with pytest on the newest ansible-core; arguments go to pytest."""
-    tools = ansible_tools("pytest", *unit_packages())
-    pytest = ["python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib"]
-    paths = [] if any(not each.startswith("-") and "/" in each for each in session.posargs) else ["tests/unit"]
-    top = linked()
-    env = {"PYTHONPATH": str(top), "PYTHONPYCACHEPREFIX": str(CACHE / "pycache")}
-    run(session, CHECKOUT, tools, *pytest, *paths, *session.posargs, **env)
+    """Run the unit tests at once, with pytest alone; arguments go to pytest."""
+    pytest(session, "tests/unit")
 
 
-@nox.session(name="units-matrix")
-@nox.parametrize("series", [nox.param(core.series, id=core.series) for core in CORES])
-def units_matrix(session: nox.Session, series: str) -> None:
-    """ansible-test units on one ansible-core, with every Python there is that it supports."""
-    core = next(core for core in CORES if core.series == series)
+@nox.session(venv_backend="none")
+def lab(session: nox.Session) -> None:
+    """Run the tests that need root and real filesystems on loop devices; arguments go to pytest."""
+    if not any((CHECKOUT / "tests" / "lab").glob("**/test_*.py")):
+        session.skip("there is no test in tests/lab")
+    pytest(session, "tests/lab")
+
+
+@nox.session(name="units-matrix", venv_backend="none")
+@nox.parametrize("core", [nox.param(core, id=core.series) for core in CORES])
+def units_matrix(session: nox.Session, core: Core) -> None:
+    """Run ansible-test units on one ansible-core, with every Python there is that it supports."""
     if core.python is None:
-        session.skip(f"ansible-core {series} needs Python {' or '.join(core.controllers)}, which is not there")
-    tools = environment("units-" + series, core.python, [core.requirement, *unit_packages()])
-    found = {
-        each.series: environment("units", each, unit_packages()) / "python"
-        for each in find_pythons().values()
-        if each.series in core.controllers + core.targets and each.series != core.python.series
-    }
-    for each in sorted({*found, core.python.series}, key=lambda text: int(text[2:])):
-        session.log(f"ansible-core {series} on Python {each}")
-        with staged() as collection, pythons_on_path(session, series, found) as folder:
-            path = os.pathsep.join([str(tools), str(folder), clean_path()])
-            run(session, collection, tools, "ansible-test", "units", "--local", "--python", each, PATH=path)
+        session.skip(f"ansible-core {core.series} needs Python {' or '.join(core.controllers)}, which is not there")
+    tools = environment("units-" + core.series, core.python, [core.requirement, *unit_packages()])
+    pythons = [each for each in find_pythons().values() if each.series in core.controllers + core.targets]
+    others = [environment("units", each, unit_packages()) for each in pythons if each != core.python]
+    path = os.pathsep.join([str(tools), *map(str, others), clean_path()])
+    with staged() as collection:
+        for python in pythons:
+            session.log(f"ansible-core {core.series} with Python {python.series}")
+            command = ["ansible-test", "units", "--local", "--python", python.series]
+            run(session, collection, tools, *command, *session.posargs, PATH=path)
 
 
-@nox.session
-@nox.parametrize("series", [nox.param("2.19", id="2.19"), nox.param("2.21", id="2.21")])
-def sanity(session: nox.Session, series: str) -> None:
-    """ansible-test sanity, without any ignore file."""
-    core = next(core for core in CORES if core.series == series)
-    wanted = "3.11" if series == "2.19" and "3.11" in find_pythons() else None
-    python = newest(wanted) if wanted else core.python
+@nox.session(venv_backend="none")
+@nox.parametrize("core", [nox.param(core, id=core.series) for core in CORES if core.sanity])
+def sanity(session: nox.Session, core: Core) -> None:
+    """Run ansible-test sanity, without any ignore file; arguments go to it."""
+    python = newest(core.sanity or "") or core.python
     if python is None:
-        session.skip(f"ansible-core {series} needs Python {' or '.join(core.controllers)}, which is not there")
-    tools = environment("ansible-" + series, python, [core.requirement])
-    found = {each.series: each.path for each in find_pythons().values() if each.series != python.series}
-    with locked("sanity"):
+        session.skip(f"ansible-core {core.series} needs Python {' or '.join(core.controllers)}, which is not there")
+    tools = environment("ansible-" + core.series, python, [core.requirement])
+    with locked("prime"):
         run(session, CHECKOUT, tools, "python", "tools/prime_ansible_test.py")
-    with staged() as collection, pythons_on_path(session, series, found) as folder:
+    with staged() as collection:
+        folder = collection.parents[2] / "pythons"
+        folder.mkdir()
+        for other in find_pythons().values():
+            (folder / f"python{other.series}").symlink_to(other.path)
         path = os.pathsep.join([str(tools), str(folder), clean_path()])
         run(session, collection, tools, "ansible-test", "sanity", "--local", *session.posargs, PATH=path)
+
+
+@nox.session(venv_backend="none")
+def integration(session: nox.Session) -> None:
+    """Run ansible-test integration; arguments name targets. Those that need root are left out without it."""
+    tools = ansible_with("integration", "jmespath")
+    rights = ["--allow-root", "--allow-destructive"] if ROOT else []
+    with staged() as collection:
+        run(session, collection, tools, "ansible-test", "integration", "--local", *rights, *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def molecule(session: nox.Session) -> None:
+    """Run every molecule scenario, or ``-s NAME``, and see to it that each one really did something."""
+    tools = ansible_with("molecule", "molecule", "jmespath")
+    with staged() as collection:
+        log = collection.parents[2] / "ansible.log"
+        env = {
+            "ANSIBLE_COLLECTIONS_PATH": str(collection.parents[2]),
+            "ANSIBLE_HOST_PATTERN_MISMATCH": "error",
+            "ANSIBLE_LOG_PATH": str(log),
+        }
+        run(session, collection, tools, "molecule", "test", *(session.posargs or ["--all"]), **env)
+        text = log.read_text()
+    if "no hosts matched" in text:
+        session.error("A play of a scenario matched no host, so it proved nothing: check the inventory.")
+    plays = re.findall(r"PLAY RECAP \*+\n.* ok=([1-9]\d*)", text)
+    session.log(f"{len(plays)} playbooks ran at least one task")
+    if not plays:
+        session.error("No scenario ran a single task, so nothing was proved: check the inventory.")
+
+
+@nox.session(name="ansible-lint", venv_backend="none")
+def ansible_lint(session: nox.Session) -> None:
+    """Run ansible-lint with its production profile."""
+    tools = ansible_with("ansible-lint", "ansible-lint")
+    with staged() as collection:
+        env = {"ANSIBLE_COLLECTIONS_PATH": str(collection.parents[2])}
+        run(session, collection, tools, "ansible-lint", "--offline", "--strict", *session.posargs, **env)
+
+
+@nox.session(venv_backend="none")
+def importer(session: nox.Session) -> None:
+    """Build the collection and let galaxy-importer judge it as Galaxy would."""
+    tools = ansible_with("importer", "galaxy-importer")
+    with staged() as collection:
+        top = collection.parents[2]
+        run(session, collection, tools, "ansible-galaxy", "collection", "build", "--output-path", str(top))
+        tarball = next(top.glob("restorepoint-core-*.tar.gz"))
+        run(session, top, tools, "python", "-m", "galaxy_importer.main", tarball.name)
+
+
+@nox.session(name="changelog", venv_backend="none")
+def changelog(session: nox.Session) -> None:
+    """Check the changelog's fragments."""
+    tools = ansible_with("docs", *DOCS_PACKAGES)
+    with staged() as collection:
+        run(session, collection, tools, "antsibull-changelog", "lint")
+
+
+DOCS_PACKAGES = ("antsibull-docs", "antsibull-changelog", "sphinx", "myst-parser", "furo")
+
+
+@nox.session(venv_backend="none")
+def docs(session: nox.Session) -> None:
+    """Check the plugins' documentation and build the site, with every option of every plugin, into docs/_build/html."""
+    tools = ansible_with("docs", *DOCS_PACKAGES)
+    with staged() as collection:
+        top = collection.parents[2]
+        env = {"ANSIBLE_COLLECTIONS_PATH": str(top)}
+        check = ["antsibull-docs", "lint-collection-docs", "--plugin-docs", "--validate-collection-refs", "all"]
+        run(session, collection, tools, *check, "--skip-rstcheck", ".", **env)
+        plugins = collection / "docs" / "plugins"
+        generate = ["antsibull-docs", "collection", "--use-current", "--squash-hierarchy", "--fail-on-error"]
+        plugins.mkdir()
+        run(session, top, tools, *generate, "--dest-dir", str(plugins), "restorepoint.core", **env)
+        run(session, collection, tools, "sphinx-build", "-q", "-n", "-W", "--keep-going", "docs", str(top / "site"))
+        target = CHECKOUT / "docs" / "_build" / "html"
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(top / "site", target)
+    session.log(f"the site is {target / 'index.html'}")
+
+
+@nox.session(venv_backend="none", default=False)
+def bench(session: nox.Session) -> None:
+    """Measure against rsync, cp and restic, side by side; arguments go to tests/bench/bench.py."""
+    tools = ansible_with("pytest", *unit_packages())
+    run(session, CHECKOUT, tools, "python", "tests/bench/bench.py", *session.posargs, PYTHONPATH=str(linked()))
+
+
+@nox.session(venv_backend="none")
+def demo(session: nox.Session) -> None:
+    """Run the demonstration, as ``make demo`` does."""
+    if not (CHECKOUT / "playbooks" / "demo.yml").exists():
+        session.skip("there is no playbooks/demo.yml")
+    session.run(sys.executable, "tools/demo.py", external=True, log=False)
