@@ -14,8 +14,8 @@ traced to its place, (device, path inside the filesystem), by the mounts of the 
   what bears such a name is looked at more closely; for most processes that is nothing.
 - The mount id of an open file or working directory then says for certain through which mount it was reached.
 
-Not seen: files used by the kernel itself (loop devices, swap, exports), namespaces kept alive by an open file alone,
-and what was unmounted lazily.
+Not seen: files used by the kernel itself (loop devices, swap, exports), the layers of overlay mounts, namespaces kept
+alive by an open file alone, threads with files or a working directory of their own, and what was unmounted lazily.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class _Namespace:
 
 
 def find_users(path: str, proc: str = "/proc", *, exclude: Collection[int] = ()) -> Users:
-    """Return who uses a directory or anything in it.
+    """Return who uses a directory or anything in it, or a single file.
 
     Args:
         path: an absolute path; symlinks in it are resolved.
@@ -357,9 +357,9 @@ def _mapped(maps: bytes, names: Sequence[str]) -> Iterator[str]:
     As in proc_pid_maps(5), the path is the sixth field; it may hold blanks, and a newline in it is escaped.
     """
     wanted = tuple(os.fsencode(name).replace(b"\n", rb"\012") for name in names)
-    if not any(b" " + name in maps for name in wanted):
+    if not any(b" " + name[:-1] in maps for name in wanted):
         return
     for line in maps.split(b"\n"):
         fields = line.split(None, 5)
-        if len(fields) == 6 and fields[5].startswith(wanted):
+        if len(fields) == 6 and (fields[5] + b"/").startswith(wanted):
             yield os.fsdecode(fields[5].replace(rb"\012", b"\n"))

@@ -132,6 +132,12 @@ def test_mapped_files_count_also_with_blanks_and_newlines_in_their_names(proc):
     assert proc.users().found[1].path == "a\nb"
 
 
+def test_a_single_file_can_be_asked_for_too(proc):
+    files = [("/lab/data/file", 20), ("/lab/data/file2", 20)]
+    proc.add(200, "java", [ROOT], files=files, maps=["/lab/data/file", "/lab/data/file2"])
+    assert proc.texts("/lab/data/file") == ["pid 200 (java) has it open", "pid 200 (java) has it mapped into memory"]
+
+
 def test_a_bind_mount_in_another_namespace_is_a_user_without_any_open_file(proc):
     proc.add(812, "pause", [POD_ROOT, "51 50 8:1 /lab/data /data rw - ext4 /dev/sda1 rw"], namespace=2)
     assert proc.texts() == ["a mount namespace of pid 812 (pause) has it mounted at /data"]
