@@ -461,7 +461,7 @@ def _in_input_order(
     reasons = [""] * len(points)
     for index, reason in pinned.items():
         reasons[index] = reason
-    for candidate, keep, reason in zip(candidates, verdicts.kept, verdicts.reasons):
-        kept[candidate[3]] = keep
-        reasons[candidate[3]] = reason
+    for (_created, _sequence, _name, index), keep, reason in zip(candidates, verdicts.kept, verdicts.reasons):
+        kept[index] = keep
+        reasons[index] = reason
     return tuple(map(Decision, [point.name for point in points], kept, reasons))

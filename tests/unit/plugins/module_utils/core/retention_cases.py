@@ -70,7 +70,7 @@ def histories(draw: Any, largest: int = 40) -> tuple[str, int, list[Point]]:
 
 
 #: Mostly free; sometimes pinned by one or several facts.
-PINS = st.one_of(
+PINS: st.SearchStrategy[dict[str, Any]] = st.one_of(
     st.just({}),
     st.just({}),
     st.just({}),

@@ -74,7 +74,7 @@ def test_no_zone_hides_a_change_of_its_offset_within_one_utc_day() -> None:
 
 def test_no_rule_for_the_years_to_come_hides_a_change_of_offset() -> None:
     """Such a rule changes the offset twice a year; both changes must show at the ends of their days."""
-    rules = {}
+    rules: dict[str, tuple[str, int]] = {}
     for name, data in distinct_zones():
         explicit, footer = transitions(data)
         if "," in footer:

@@ -89,7 +89,7 @@ def counted(candidates: Sequence[Point], policy: RetentionPolicy) -> tuple[dict[
             continue
         limit = dict(policy.rules)[rule]
         earlier = [period(rule, point, zone) for point in candidates if point.name in keep]
-        filled = []
+        filled: list[Hashable] = []
         for point in candidates:
             this = period(rule, point, zone)
             if point.name in keep or point.name in passed:
