@@ -14,6 +14,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -180,6 +181,34 @@ def test_a_lock_on_a_file_that_was_deleted_meanwhile_counts_for_nothing(path):
         os.unlink(path)
         with FileLock(path, 0, "take a snapshot"), pytest.raises(LockTimeout):
             FileLock(path, 0, "take another").__enter__()
+
+
+def test_a_lock_whose_file_was_replaced_while_it_was_waited_for_is_waited_for_again(path):
+    entered = threading.Event()
+
+    def wait():
+        with FileLock(path, 20, "take a snapshot"):
+            entered.set()
+
+    with another_process_holding(path) as holder:
+        waiting = threading.Thread(target=wait)
+        before = len(os.listdir("/proc/self/fd"))
+        waiting.start()
+        wait_until(lambda: len(os.listdir("/proc/self/fd")) > before)
+        os.unlink(path)
+        with FileLock(path, 0, "prune"):
+            holder.kill()
+            holder.wait()
+            assert not entered.wait(1)
+        waiting.join(20)
+    assert entered.is_set()
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_no_open_file_is_left_behind(path):

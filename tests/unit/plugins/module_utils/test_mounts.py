@@ -109,10 +109,14 @@ def test_the_mount_of_a_path_is_found_component_by_component(path, mount_id):
     assert containing(table(), path).mount_id == mount_id
 
 
-def test_of_two_mounts_on_one_place_the_later_one_wins():
-    mounts = parse(
-        b"1 0 8:1 / / rw - ext4 a rw\n2 1 8:2 / /srv rw - ext4 b rw\n3 2 8:3 / /srv rw - ext4 c rw\n", "mountinfo"
-    )
+@pytest.mark.parametrize("parent", [b"2", b"1"])
+def test_of_two_mounts_on_one_place_the_later_one_wins(parent):
+    lines = [
+        b"1 0 8:1 / / rw - ext4 a rw",
+        b"2 1 8:2 / /srv rw - ext4 b rw",
+        b"3 %b 8:3 / /srv rw - ext4 c rw" % parent,
+    ]
+    mounts = parse(b"\n".join(lines), "mountinfo")
     assert containing(mounts, "/srv/data").device == "8:3"
 
 
