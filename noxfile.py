@@ -30,7 +30,6 @@ from staging import INNER, linked, private_home, staged
 
 # nox mentions at each start that uv is not there, which nothing here uses.
 logging.getLogger().handlers[0].addFilter(lambda record: "uv binary" not in record.getMessage())
-nox.options.reuse_venv = "yes"
 ROOT = os.geteuid() == 0
 
 load_antsibull_nox_toml()

@@ -5,7 +5,8 @@
 """Run nox sessions: what most targets of the Makefile call. Arguments are nox's own (``--list`` shows the sessions).
 
 It builds nox's environment where it is missing, so that nothing but a Python and make has to be there beforehand, and
-ends with one line that says how many sessions passed.
+ends with one line that says how many sessions passed. What nox builds itself, for the licence check alone, is private
+to the run and goes with it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 
-from environments import CACHE, CHECKOUT, environment
+from environments import CHECKOUT, environment
 from pythons import clean_path, newest
 
 #: What antsibull-nox runs on.
@@ -44,7 +45,7 @@ def main() -> None:
     environ["PATH"] = clean_path()
     with tempfile.TemporaryDirectory() as folder:
         report = pathlib.Path(folder, "report.json")
-        options = ["--noxfile", str(CHECKOUT / "noxfile.py"), "--envdir", str(CACHE / "nox"), "--report", str(report)]
+        options = ["--noxfile", str(CHECKOUT / "noxfile.py"), "--envdir", folder, "--report", str(report)]
         ended = subprocess.run([str(nox), *options, *sys.argv[1:]], check=False, env=environ, stdin=subprocess.DEVNULL)
         if report.is_file():
             print(summary(report), flush=True)
