@@ -56,18 +56,6 @@ def _offsets(timezone: str) -> Offsets:
     return Offsets(zone(timezone))
 
 
-def _local_days(times: Iterable[int], timezone: str) -> list[int]:
-    """Return the local day number of each moment; day 0 is 1 January 1970."""
-    offsets = _offsets(timezone)
-    days = []
-    for time in times:
-        offset = offsets[time // _DAY]
-        if offset is None:
-            offset = offsets.at(time)
-        days.append((time + offset) // _DAY)
-    return days
-
-
 class _ByDay(dict[int, int]):
     """By local day number: the number of the longer period that this day belongs to."""
 
@@ -99,11 +87,7 @@ class Periods:
 
     def __init__(self, times: Sequence[int], timezone: str) -> None:
         self._times = times
-        self._timezone = timezone
-
-    @functools.cached_property
-    def _days(self) -> list[int]:
-        return _local_days(self._times, self._timezone)
+        self._offsets = _offsets(timezone)
 
     def of(self, rule: str, places: Iterable[int]) -> Iterator[int]:
         """Yield the period of each of these candidates under a rule; lazily, since a rule stops when it is full."""
@@ -111,4 +95,14 @@ class Periods:
             return iter(places)  # each snapshot is a period of its own
         if rule == "hourly":
             return (self._times[place] // _HOUR for place in places)
-        return map(_LONGER_PERIODS[rule].__getitem__, map(self._days.__getitem__, places))
+        return map(_LONGER_PERIODS[rule].__getitem__, self._local_days(places))
+
+    def _local_days(self, places: Iterable[int]) -> Iterator[int]:
+        """Yield the local day number of each candidate; day 0 is 1 January 1970."""
+        times, offsets = self._times, self._offsets
+        for place in places:
+            time = times[place]
+            offset = offsets[time // _DAY]
+            if offset is None:
+                offset = offsets.at(time)
+            yield (time + offset) // _DAY
