@@ -15,7 +15,7 @@ A backend decides nothing. It says what is there (`Situation`), and the plan (`p
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Mapping, Protocol, Sequence
+from typing import Any, ContextManager, Mapping, Protocol, Sequence
 
 from .retention import RetentionPolicy
 from .snapshot import Snapshot
@@ -126,7 +126,7 @@ class Change:
     target: str
     name: str
     reason: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 class Backend(Protocol):
@@ -134,6 +134,13 @@ class Backend(Protocol):
 
     name: str
     capabilities: Capabilities
+    warnings: list[str]
+
+    def check(self, desired: Desired) -> None:
+        """Raise InvalidInput for what cannot be meant, before anything is opened or locked. Touches nothing."""
+
+    def session(self, writing: bool) -> ContextManager[None]:
+        """Open what the calls below need, and for ``writing`` lock it and recover what killed runs left."""
 
     def situations(self, desired: Desired) -> Sequence[Situation]:
         """Return what is there, a situation for each target of the call. Touches nothing."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Sequence
 
 if TYPE_CHECKING:
-    from .plan import Blocker
+    from .backend import Blocker
 
 
 class RestorePointError(Exception):

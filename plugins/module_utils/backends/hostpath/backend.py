@@ -60,25 +60,39 @@ class HostpathBackend:
         self._old: dict[Change, str] = {}
         self._descriptions: dict[Change, Mapping[str, Any]] = {}
 
+    def check(self, desired: Desired) -> None:
+        """Raise InvalidInput, or StoreError, for what cannot be meant. Touches nothing."""
+        self._desired = desired
+        for target in self.targets:
+            check_apart(target.path, self.store.path)
+        exclude_pattern(self.options.exclude)
+        for part in self.options.paths:
+            check_part(part)
+        if desired.state == "present":
+            layout.check_new_name(desired.name or "")
+            for target in self.targets:
+                check_directory(target.path)
+        elif desired.name is not None and not is_aside(desired.name):
+            layout.check_name(desired.name)
+        for target in self.targets if desired.state == "rolled_back" else ():
+            check_returnable(target.path, bool(self.options.paths))
+        self.store.exists()
+
     @contextlib.contextmanager
-    def session(self, writing: bool) -> Iterator[HostpathBackend]:
-        """Open the store; for ``writing`` make it, lock it, and recover what killed runs left."""
+    def session(self, writing: bool) -> Iterator[None]:
+        """Open the store; for ``writing`` lock it, and recover what killed runs left. `check` comes first."""
         with contextlib.ExitStack() as stack:
             stack.callback(self._close)
-            if writing:
-                linux.raise_open_file_limit()
-                self._check_targets_apart()
+            if writing and self._desired.state == "present":
                 self.store.make()
+            if writing and self.store.exists():
+                linux.raise_open_file_limit()
                 stack.enter_context(self.store.lock(self.options.lock_timeout, f"use the store {self.store.path}"))
                 self._recover()
                 loose = self.store.loose_mode()
                 if loose:
                     self.warnings.append(f"others may look into the store {self.store.path} (mode {loose}): set it to 0700")
-            yield self
-
-    def _check_targets_apart(self) -> None:
-        for target in self.targets:
-            check_apart(target.path, self.store.path)
+            yield
 
     def _recover(self) -> None:
         for path in self._known_targets():
@@ -111,27 +125,10 @@ class HostpathBackend:
     # -- what is there -------------------------------------------------------------------------------------------------
 
     def situations(self, desired: Desired) -> Sequence[Situation]:
-        """Return what is there. Raises InvalidInput for targets and names that cannot be meant."""
-        self._desired = desired
-        self._check_input(desired)
+        """Return what is there. See core/backend.py."""
         if not self.store.exists():
             return [Situation(target.path) for target in self.targets]
         return [self._situation(target, desired) for target in self.targets]
-
-    def _check_input(self, desired: Desired) -> None:
-        self._check_targets_apart()
-        self.store.exists()
-        exclude_pattern(self.options.exclude)
-        for part in self.options.paths:
-            check_part(part)
-        if desired.name is not None and not is_aside(desired.name):
-            layout.check_name(desired.name)
-        if desired.state == "present":
-            layout.check_new_name(desired.name or "")
-            for target in self.targets:
-                check_directory(target.path)
-        for target in self.targets if desired.state == "rolled_back" else ():
-            check_returnable(target.path, bool(self.options.paths))
 
     def snapshots(self, target: str) -> tuple[Snapshot, ...]:
         """Return the snapshots of a target, oldest first, also those that are corrupt."""
@@ -237,6 +234,10 @@ class HostpathBackend:
                 continue  # then every byte is compared
         return None
 
+    def stored_path(self, snapshot: Snapshot) -> str:
+        """Return where the tree of a snapshot, or of an aside, lies."""
+        return self._tree_of(snapshot.target, snapshot)
+
     def _tree_of(self, target: str, snapshot: Snapshot) -> str:
         if is_aside(snapshot.name):
             return str(snapshot.extra["path"])
@@ -318,9 +319,8 @@ class HostpathBackend:
         if self.options.ignore_users or not os.path.isdir(path):
             return
         for place in [os.path.join(path, part) for part in self.options.paths] or [path]:
-            users = find_users(place)
-            for user in users.found:
-                yield Blocker(path, str(user), "stop it, or set ignore_users: true", _RETURNS, "ignore_users")
+            for user in find_users(place).describe():
+                yield Blocker(path, user, "stop it, or set ignore_users: true", _RETURNS, "ignore_users")
 
     def _clone_facts(
         self, target: HostTarget, folder: Folder | None, desired: Desired, snapshot: Snapshot | None

@@ -1,0 +1,177 @@
+# Copyright (c) the restorepoint.core authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The options of hostpath_snapshot and hostpath_snapshot_info, and what they mean. Called by those modules.
+
+May import ansible and what lies below.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import Any, Callable, Mapping, NoReturn, Sequence
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..backends.hostpath.backend import HostpathBackend, canonical
+from ..backends.hostpath.info import describe
+from ..backends.hostpath.options import HostpathOptions, HostTarget
+from ..core.backend import Backend, Desired
+from ..core.errors import InvalidInput, RestorePointError
+from ..core.units import parse_size
+from ..kube import KubeClient, MissingLibrary, resolve_claims
+from .kubernetes import ARGUMENT_SPEC as KUBERNETES_SPEC
+from .kubernetes import connection_options, missing_library
+from .module import StateModule, desired_state, now
+from .spec import ASIDES_SPEC, KEEP_SPEC, SNAPSHOT_SPEC
+
+TARGET_SPEC: dict[str, Any] = {
+    "path": {"type": "list", "elements": "path"},
+    "pvc": {"type": "list", "elements": "str"},
+    "namespace": {"type": "str"},
+    "selector": {"type": "str"},
+    "node_name": {"type": "str"},
+    "store": {"type": "path", "required": True},
+    "lock_timeout": {"type": "int", "default": 60},
+    **KUBERNETES_SPEC,
+}
+
+STATE_SPEC: dict[str, Any] = {
+    **TARGET_SPEC,
+    **SNAPSHOT_SPEC,
+    **KEEP_SPEC,
+    **ASIDES_SPEC,
+    "state": {
+        "type": "str",
+        "choices": ["present", "absent", "rolled_back", "cloned", "pruned"],
+        "default": "present",
+    },
+    "clone": {"type": "list", "elements": "path"},
+    "paths": {"type": "list", "elements": "str", "default": []},
+    "exclude": {"type": "list", "elements": "str", "default": []},
+    "keep_current": {"type": "bool", "default": True},
+    "once": {"type": "str"},
+    "ignore_users": {"type": "bool", "default": False},
+    "bandwidth_limit": {"type": "str"},
+    "priority": {"type": "str", "choices": ["normal", "idle"], "default": "normal"},
+    "checksum": {"type": "bool", "default": False},
+    "require_consistent": {"type": "bool", "default": False},
+}
+
+INFO_SPEC: dict[str, Any] = {
+    **TARGET_SPEC,
+    "name": {"type": "str"},
+    "sizes": {"type": "bool", "default": False},
+    "verify": {"type": "bool", "default": False},
+}
+
+_ARGUMENTS: dict[str, Any] = {
+    "mutually_exclusive": [("path", "pvc"), ("path", "selector"), ("path", "namespace"), ("pvc", "selector")],
+    "required_by": {"pvc": "namespace", "selector": "namespace"},
+}
+
+
+def run_state() -> NoReturn:
+    """Run hostpath_snapshot."""
+    module = AnsibleModule(
+        STATE_SPEC,
+        supports_check_mode=True,
+        required_one_of=[("path", "namespace")],
+        required_if=[
+            ("state", "cloned", ("name", "clone")),
+            ("state", "pruned", ("keep", "asides"), True),
+            *((("state", state, ("name",))) for state in ("present", "absent", "rolled_back")),
+        ],
+        **_ARGUMENTS,
+    )
+
+    def make(params: Mapping[str, Any], report: Callable[..., None] | None) -> tuple[Backend, Desired]:
+        targets = _targets(module)
+        desired = desired_state(params, _clones(params, targets), ("ignore_users",))
+        return HostpathBackend(targets, _store(params), _options(params, report)), desired
+
+    StateModule(module, make).run()
+
+
+def run_info() -> NoReturn:
+    """Run hostpath_snapshot_info."""
+    module = AnsibleModule(INFO_SPEC, supports_check_mode=True, **_ARGUMENTS)
+    params = module.params
+    try:
+        has_targets = params["path"] is not None or params["namespace"] is not None
+        options = HostpathOptions(now=now, lock_timeout=_positive(params, "lock_timeout"))
+        backend = HostpathBackend(_targets(module) if has_targets else (), _store(params), options)
+        result = describe(backend, name=params["name"], sizes=params["sizes"], verify=params["verify"])
+    except MissingLibrary as error:
+        module.fail_json(**missing_library(error))
+    except RestorePointError as error:
+        module.fail_json(msg=str(error))
+    for warning in backend.warnings:
+        module.warn(warning)
+    module.exit_json(changed=False, **result)
+
+
+def _store(params: Mapping[str, Any]) -> str:
+    return canonical(params["store"], "a store")
+
+
+def _targets(module: AnsibleModule) -> list[HostTarget]:
+    """Return the directories that are meant, each once. Asks the Kubernetes API where claims are."""
+    params = module.params
+    if params["path"] is not None:
+        targets = [HostTarget(canonical(path, "a target")) for path in params["path"]]
+    else:
+        client = KubeClient(connection_options(module))
+        node = params["node_name"] or platform.node()
+        volumes = resolve_claims(client, params["namespace"], params["pvc"] or (), params["selector"], node)
+        for warning in (each for volume in volumes for each in volume.warnings):
+            module.warn(warning)
+        targets = [
+            HostTarget(
+                canonical(volume.path, "a volume"),
+                {"namespace": volume.namespace, "pvc": volume.pvc, "pv": volume.pv, "node": node},
+            )
+            for volume in volumes
+        ]
+    if not targets:
+        raise InvalidInput("find the targets", "path is empty", "name at least one directory")
+    return list({target.path: target for target in targets}.values())
+
+
+def _clones(params: Mapping[str, Any], targets: Sequence[HostTarget]) -> dict[str, str]:
+    if params["state"] != "cloned":
+        return {}
+    clones = [canonical(path, "a clone") for path in params["clone"]]
+    if len(clones) != len(targets) or len(set(clones)) != len(clones):
+        raise InvalidInput(
+            f"clone {params['name']!r}",
+            f"there are {len(targets)} targets and {len(set(clones))} different places for clones",
+            "give clone as many paths as there are targets, in their order",
+        )
+    return {target.path: clone for target, clone in zip(targets, clones)}
+
+
+def _options(params: Mapping[str, Any], report: Callable[..., None] | None) -> HostpathOptions:
+    limit = params["bandwidth_limit"]
+    rate = None if limit is None else parse_size(limit, "bandwidth_limit")
+    if rate == 0:
+        raise InvalidInput("read bandwidth_limit: 0", "nothing could ever be copied", "leave it out for no limit")
+    return HostpathOptions(
+        now=now,
+        exclude=tuple(params["exclude"]),
+        paths=tuple(params["paths"]),
+        bandwidth_limit=rate,
+        checksum=params["checksum"],
+        require_consistent=params["require_consistent"],
+        ignore_users=params["ignore_users"],
+        lock_timeout=_positive(params, "lock_timeout"),
+        progress=report,
+    )
+
+
+def _positive(params: Mapping[str, Any], option: str) -> int:
+    value = int(params[option])
+    if value < 0:
+        raise InvalidInput(f"read {option}: {value}", "it is negative", "give 0 or more seconds")
+    return value

@@ -1,0 +1,210 @@
+# Copyright (c) the restorepoint.core authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Runs a module's one call: options to desired state, plan, check mode or run, result. Called by plugins/modules.
+
+The only place where a failure becomes fail_json. May import ansible and what lies below.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from typing import Any, Callable, Mapping, NoReturn, Sequence
+
+from ansible.module_utils.basic import AnsibleModule
+
+from .. import linux
+from ..audit import AuditLog, Progress, current_user
+from ..core.backend import Backend, Change, Desired
+from ..core.errors import Blocked, InvalidInput, RestorePointError
+from ..core.names import check_owner
+from ..core.plan import Plan, ends, make_plan, predicted
+from ..core.retention import RetentionPolicy, parse_policy
+from ..core.run import Run, RunFailed
+from ..core.snapshot import parse_timestamp, timestamp
+from ..core.units import parse_duration
+from ..kube import MissingLibrary
+from .kubernetes import missing_library
+
+_NEEDS_NAME = ("present", "absent", "rolled_back", "cloned")
+
+
+def now() -> int:
+    """Return the time, in seconds since the epoch."""
+    return int(time.time())
+
+
+def desired_state(params: Mapping[str, Any], clones: Mapping[str, str], allowed: Sequence[str]) -> Desired:
+    """Return what a module's options ask for. ``allowed`` are those of its options that lift blockers.
+
+    Raises InvalidInput.
+    """
+    state = params["state"]
+    if state in _NEEDS_NAME and not params["name"]:
+        raise InvalidInput(f"reach the state {state}", "name is not set", "give the snapshot's name")
+    max_age = params["max_age"]
+    owner = params["owner"] if params["owner"] == "manual" else check_owner(params["owner"])
+    labels = params["labels"]
+    return Desired(
+        state=state,
+        name=params["name"] if state in _NEEDS_NAME else None,
+        owner=owner,
+        policy=None if owner == "manual" else owner,
+        description=params["description"],
+        labels=None if labels is None else {str(key): str(value) for key, value in labels.items()},
+        max_age=None if max_age is None else parse_duration(max_age, "max_age"),
+        replace=params["replace"],
+        keep_current=params.get("keep_current", False),
+        destroy_newer=params.get("destroy_newer", False),
+        once=params.get("once"),
+        clones=clones,
+        allowed=frozenset(option for option in allowed if params[option]),
+        retention=_retention(params) if state == "pruned" else None,
+        asides=_asides(params) if state == "pruned" else None,
+        match=tuple(params["match"]),
+    )
+
+
+def _retention(params: Mapping[str, Any]) -> RetentionPolicy | None:
+    if params["keep"] is None and params.get("asides") is not None:
+        return None
+    return parse_policy(
+        params["keep"],
+        timezone=params["timezone"],
+        min_keep=params["min_keep"],
+        min_age=params["min_age"],
+        max_delete=params["max_delete"],
+        require_recent=params["require_recent"],
+    )
+
+
+def _asides(params: Mapping[str, Any]) -> RetentionPolicy | None:
+    return parse_policy(params["asides"], timezone=params["timezone"]) if params.get("asides") is not None else None
+
+
+def stop_on_signals() -> None:
+    """Let a TERM or HUP end the run as an interrupt does, so that what was begun is taken back."""
+
+    def stop(number: int, frame: object) -> NoReturn:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, stop)
+
+
+class StateModule:
+    """One call of a module that reaches a state.
+
+    Args:
+        module: the module, with the options of spec.py and a ``state``.
+        make_backend: makes the backend and returns it with the desired state; may raise RestorePointError.
+    """
+
+    def __init__(
+        self,
+        module: AnsibleModule,
+        make_backend: Callable[[Mapping[str, Any], Callable[..., None] | None], tuple[Backend, Desired]],
+    ) -> None:
+        self._module = module
+        self._make_backend = make_backend
+        self._result: dict[str, Any] = {
+            "changed": False,
+            "state": module.params["state"],
+            "name": module.params["name"],
+            "results": [],
+            "audit": [],
+        }
+
+    def run(self) -> NoReturn:
+        """Do it, and end the module."""
+        stop_on_signals()
+        try:
+            self._run()
+        except MissingLibrary as error:
+            self._module.fail_json(**{**self._result, **missing_library(error)})
+        except Blocked as error:
+            blockers = [{"target": each.target, "reason": each.reason, "remedy": each.remedy} for each in error.blockers]
+            self._module.fail_json(**{**self._result, "blockers": blockers, "msg": str(error)})
+        except (RunFailed, RestorePointError) as error:
+            self._module.fail_json(**{**self._result, "msg": str(error)})
+        except KeyboardInterrupt as error:
+            self._module.fail_json(
+                **{**self._result, "msg": f"Cannot go on: the run was interrupted ({error}); what it had begun was undone."}
+            )
+        self._module.exit_json(**self._result)
+
+    def _run(self) -> None:
+        params, check_mode = self._module.params, self._module.check_mode
+        audit_path = None if check_mode else params["audit_log"]
+        with AuditLog(audit_path, current_user()) as audit:
+            with contextlib.closing(Progress(None if check_mode else params["progress_file"])) as progress:
+                backend, desired = self._make_backend(params, progress.report)
+                backend.check(desired)
+                if params.get("priority") == "idle" and not check_mode:
+                    linux.set_idle_priority()
+                with backend.session(writing=not check_mode):
+                    try:
+                        self._reach(backend, desired, audit)
+                    finally:
+                        for warning in backend.warnings:
+                            self._module.warn(warning)
+            if audit.trouble:
+                self._module.warn(f"the audit log is incomplete: {audit.trouble}")
+
+    def _reach(self, backend: Backend, desired: Desired, audit: AuditLog) -> None:
+        situations = backend.situations(desired)
+        plan = make_plan(desired, situations, backend.capabilities, now())
+        for warning in plan.warnings:
+            self._module.warn(warning)
+        if plan.decisions:
+            self._result["decisions"] = [
+                {"target": target, "name": each.name, "keep": each.keep, "reason": each.reason}
+                for target, each in plan.decisions
+            ]
+        if plan.blockers:
+            raise Blocked(_attempt(desired), plan.blockers)
+        if self._module._diff:
+            self._result["diff"] = ends(plan, situations, desired)
+        if self._module.check_mode:
+            self._result.update(results=predicted(plan), changed=bool(plan.changes))
+        else:
+            self._carry_out(backend, plan, audit)
+
+    def _carry_out(self, backend: Backend, plan: Plan, audit: AuditLog) -> None:
+        def record(change: Change, outcome: str) -> Mapping[str, Any]:
+            return audit.record(
+                timestamp(now()), change.target, change.verb, change.name, outcome, backend=backend.name,
+                reason=change.reason,
+            )  # fmt: skip
+
+        run = Run(backend, record, time.monotonic, self._module.params["on_failure"] == "keep")
+        try:
+            self._report(run.carry_out(plan))
+        except RunFailed as error:
+            self._report(error.results)
+            raise
+        finally:
+            self._result["audit"] = run.audit
+            for warning in run.warnings:
+                self._module.warn(warning)
+
+    def _report(self, results: list[dict[str, Any]]) -> None:
+        self._result.update(results=results, changed=any(each["changed"] for each in results))
+        created = sorted(each["snapshot"]["created"] for each in results if each.get("snapshot"))
+        if len(created) > 1:
+            # How far apart the members of a set lie, where the storage cannot take them at one instant.
+            self._result["spread_seconds"] = parse_timestamp(created[-1]) - parse_timestamp(created[0])
+
+
+def _attempt(desired: Desired) -> str:
+    attempts = {
+        "present": f"make snapshot {desired.name!r} present",
+        "absent": f"remove snapshot {desired.name!r}",
+        "rolled_back": f"return to snapshot {desired.name!r}",
+        "cloned": f"clone snapshot {desired.name!r}",
+        "pruned": "prune",
+    }
+    return attempts[desired.state]
