@@ -30,6 +30,7 @@ def at(text: str) -> int:
 MOMENTS = [
     ("UTC", at("2024-02-29 23:59:59")),
     ("UTC", at("2020-12-31 23:30")),  # ISO year and calendar year differ
+    ("UTC", at("2026-12-01 00:00")),  # a month begins in the middle of a week
     ("Europe/Paris", at("2026-03-29 01:00")),
     ("Europe/Paris", at("2026-10-25 01:00")),
     ("America/New_York", at("2026-03-08 07:00")),

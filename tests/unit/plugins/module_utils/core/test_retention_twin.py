@@ -208,6 +208,8 @@ def test_the_fast_planner_agrees_on_a_dense_history_across_years(zone: str, oddi
         (("hourly", 24), ("daily", 7), ("weekly", 4), ("monthly", 6)),
         (("last", 3), ("daily", 400), ("weekly", 3), ("monthly", 5), ("quarterly", 2), ("yearly", -1)),
         (("weekly", 57), ("monthly", 2)),
+        (("daily", 1), ("weekly", 1), ("monthly", 40), ("quarterly", 2)),
+        (("daily", 9), ("weekly", 1), ("monthly", 40)),
         (("hourly", -1), ("weekly", 2)),
     ):
         assert_agree(points, RetentionPolicy(rules, timezone=zone), now)
