@@ -112,12 +112,15 @@ class FileCopier:
         self, default_owner: tuple[int, int], limiter: Limiter | None = None, checksum: bool = False
     ) -> None:
         self.losses = Losses()
+        #: Says which file is being worked on, for what is counted as lost; the walk sets it.
+        self.where: Callable[[], str] = lambda: "?"
         self.cloned = 0
         self._default_owner = default_owner
         self._limiter = limiter
         self._checksum = checksum
         self._may_clone = not checksum
         self._may_range = not checksum
+        self._plain = limiter is None and not checksum
         self._noatime = os.O_NOATIME
 
     def open_source(self, directory: int, name: str) -> int:
@@ -132,7 +135,45 @@ class FileCopier:
                 raise Replaced from error
             raise
 
-    def regular(self, source: int, dest: int, name: str, st: os.stat_result, path: str, live: bool) -> Copied:
+    def small(
+        self, source: int, dest: int, name: str, st: os.stat_result, live: bool
+    ) -> tuple[dict[str, bytes], os.stat_result] | None:
+        """Copy a small file the straight way; return its extended attributes and the state of the copy.
+
+        Returns None, with nothing made, where anything about the file is out of the ordinary: then `regular` copies it.
+        Most files of most trees are small, so this way has no call and no check too many. The state of the copy of a
+        ``live`` file is of no interest, and is the source's.
+        """
+        size = st.st_size
+        if size > SMALL or st.st_blocks * 512 < size or not self._plain:
+            return None
+        fd = self.open_source(source, name)
+        try:
+            # One byte more than there should be: a file that grew meanwhile shows.
+            data = os.pread(fd, size + 1, 0)
+            xattrs = read_xattrs(fd)
+            if live:
+                after = os.fstat(fd)
+                if after.st_ctime_ns != st.st_ctime_ns or after.st_ino != st.st_ino or after.st_dev != st.st_dev:
+                    return None
+            if len(data) != size:
+                return None
+        except OSError as error:
+            if error.errno in (errno.ESPIPE, errno.EINVAL, errno.EISDIR):
+                raise Replaced from error
+            raise
+        finally:
+            os.close(fd)
+        out = os.open(name, _WRITE, st.st_mode & 0o777, dir_fd=dest)
+        try:
+            if os.write(out, data) != size:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._dress(out, st, xattrs)
+            return xattrs, st if live else os.fstat(out)
+        finally:
+            os.close(out)
+
+    def regular(self, source: int, dest: int, name: str, st: os.stat_result, live: bool) -> Copied:
         """Copy the regular file ``name``.
 
         ``st`` is how it was found in the directory ``source``. A ``live`` source may change meanwhile: then the file is
@@ -145,11 +186,11 @@ class FileCopier:
                 if not stat.S_ISREG(before.st_mode):
                     raise Replaced
                 st = before
-            return self._copy_open(fd, dest, name, st, path, live)
+            return self._copy_open(fd, dest, name, st, live)
         finally:
             os.close(fd)
 
-    def _copy_open(self, fd: int, dest: int, name: str, st: os.stat_result, path: str, live: bool) -> Copied:
+    def _copy_open(self, fd: int, dest: int, name: str, st: os.stat_result, live: bool) -> Copied:
         for attempt in range(1, ATTEMPTS + 1):
             started = time.time_ns()
             out = os.open(name, _WRITE, st.st_mode & 0o777, dir_fd=dest)
@@ -161,7 +202,7 @@ class FileCopier:
                     st.st_ctime_ns, st.st_mtime_ns, st.st_size,
                 ) and written >= 0  # fmt: skip
                 if held_still or attempt == ATTEMPTS:
-                    self._dress(out, name, st, xattrs, path)
+                    self._dress(out, st, xattrs)
                     settled = held_still and st.st_ctime_ns < started - TICK_NS
                     made = None if live else os.fstat(out)
                     return Copied(st, xattrs, checksum, "-", settled, held_still, abs(written), made)
@@ -248,28 +289,28 @@ class FileCopier:
             self._may_range = False
             return -1
 
-    def _dress(self, out: int, name: str, st: os.stat_result, xattrs: dict[str, bytes], path: str) -> None:
+    def _dress(self, out: int, st: os.stat_result, xattrs: dict[str, bytes]) -> None:
         """Give a copy its owner, mode, extended attributes and times, in the order in which none undoes another."""
         mode = wanted = stat.S_IMODE(st.st_mode)
         if (st.st_uid, st.st_gid) != self._default_owner:
             mode = -1
-            wanted = self._own(out, st, wanted, path)
+            wanted = self._own(out, st, wanted)
         if xattrs:
             if not wanted & 0o200:
                 # Only who may write a file may set its user.* attributes; root may anyway.
                 mode = wanted | 0o200
                 os.fchmod(out, mode)
-            self.set_xattrs(out, xattrs, path)
+            self.set_xattrs(out, xattrs)
         if mode != wanted or wanted & 0o7000:
             os.fchmod(out, wanted)
         os.utime(out, ns=(st.st_atime_ns, st.st_mtime_ns))
 
-    def _own(self, out: int, st: os.stat_result, mode: int, path: str) -> int:
+    def _own(self, out: int, st: os.stat_result, mode: int) -> int:
         """Set the owner; return the mode that may then be set: without it, no set-user-ID of somebody else."""
         try:
             os.fchown(out, st.st_uid, st.st_gid)
         except PermissionError:
-            self.losses.add("ownership", path)
+            self.losses.add("ownership", self.where())
             mode &= ~0o6000
             try:
                 os.fchown(out, -1, st.st_gid)
@@ -277,7 +318,7 @@ class FileCopier:
                 pass
         return mode
 
-    def set_xattrs(self, where: int | str, xattrs: dict[str, bytes], path: str) -> None:
+    def set_xattrs(self, where: int | str, xattrs: dict[str, bytes]) -> None:
         """Set extended attributes on an open file or a path, counting those that are refused."""
         follow = isinstance(where, int)
         for attribute, value in xattrs.items():
@@ -286,18 +327,18 @@ class FileCopier:
             except OSError as error:
                 if error.errno not in _REFUSED:
                     raise
-                self.losses.add("xattrs", f"{path} ({attribute})")
+                self.losses.add("xattrs", f"{self.where()} ({attribute})")
 
-    def directory(self, out: int, st: os.stat_result, xattrs: dict[str, bytes], path: str) -> None:
+    def directory(self, out: int, st: os.stat_result, xattrs: dict[str, bytes]) -> None:
         """Give a copied directory its owner, mode, extended attributes and times, once all in it is there."""
         mode = stat.S_IMODE(st.st_mode)
         if (st.st_uid, st.st_gid) != self._default_owner:
-            mode = self._own(out, st, mode, path)
-        self.set_xattrs(out, xattrs, path)
+            mode = self._own(out, st, mode)
+        self.set_xattrs(out, xattrs)
         os.fchmod(out, mode)
         os.utime(out, ns=(st.st_atime_ns, st.st_mtime_ns))
 
-    def special(self, source: int, dest: int, name: str, st: os.stat_result, path: str) -> Copied:
+    def special(self, source: int, dest: int, name: str, st: os.stat_result) -> Copied:
         """Copy a symbolic link, fifo, socket or device.
 
         Where privileges do not let us make one, that is counted, and its ``target`` says ``NOT_KEPT``.
@@ -314,28 +355,28 @@ class FileCopier:
                     target = f"{os.major(st.st_rdev)}:{os.minor(st.st_rdev)}"
                 os.mknod(name, st.st_mode, st.st_rdev, dir_fd=dest)
         except PermissionError:
-            self.losses.add("devices", path)
+            self.losses.add("devices", self.where())
             return Copied(st, {}, target=NOT_KEPT)
         except OSError as error:
             if error.errno == errno.EINVAL and kind == stat.S_IFLNK:
                 raise Replaced from error
             raise
         xattrs = read_xattrs(_beside(source, name))
-        self._dress_special(dest, name, st, xattrs, path)
+        self._dress_special(dest, name, st, xattrs)
         made = os.stat(name, dir_fd=dest, follow_symlinks=False)
         return Copied(st, xattrs, target=target, made=made)
 
-    def _dress_special(self, dest: int, name: str, st: os.stat_result, xattrs: dict[str, bytes], path: str) -> None:
+    def _dress_special(self, dest: int, name: str, st: os.stat_result, xattrs: dict[str, bytes]) -> None:
         if (st.st_uid, st.st_gid) != self._default_owner:
             try:
                 os.chown(name, st.st_uid, st.st_gid, dir_fd=dest, follow_symlinks=False)
             except PermissionError:
-                self.losses.add("ownership", path)
+                self.losses.add("ownership", self.where())
         if not stat.S_ISLNK(st.st_mode):
             # The name is new and in a directory of our own: there is no link to follow.
             os.chmod(name, stat.S_IMODE(st.st_mode), dir_fd=dest)
         if xattrs:
-            self.set_xattrs(_beside(dest, name), xattrs, path)
+            self.set_xattrs(_beside(dest, name), xattrs)
         os.utime(name, ns=(st.st_atime_ns, st.st_mtime_ns), dir_fd=dest, follow_symlinks=False)
 
 

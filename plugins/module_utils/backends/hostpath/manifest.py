@@ -23,7 +23,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass, field
-from typing import IO, Iterator
+from typing import IO, Iterable, Iterator
 
 from ...core.errors import StoreError
 
@@ -56,6 +56,13 @@ def sorted_names(names: list[str]) -> list[str]:
         return sorted(names, key=escape)
     names.sort()
     return names
+
+
+def labelled(names: list[str]) -> Iterable[tuple[str, str]]:
+    """Yield each name with its escaped form."""
+    if all(map(str.isprintable, names)) and not any("\\" in name for name in names):
+        return zip(names, names)
+    return zip(names, map(escape, names))
 
 
 def key(st: os.stat_result) -> str:

@@ -156,11 +156,12 @@ class Returning:
         self, parent: int, name: str, st: os.stat_result, swap: Swap, files: FileCopier, staging: int
     ) -> None:
         # Copied under its own name and renamed: what it is called does not matter to what it holds.
+        files.where = lambda: swap.part
         copy = files.regular if stat.S_ISREG(st.st_mode) else None
         if copy is not None:
-            copied = copy(parent, staging, name, st, swap.part, live=False)
+            copied = copy(parent, staging, name, st, live=False)
         else:
-            copied = files.special(parent, staging, name, st, swap.part)
+            copied = files.special(parent, staging, name, st)
         if copied.made is None:
             raise OSError(errno.EPERM, os.strerror(errno.EPERM), swap.part)
         os.rename(name, swap.staged, src_dir_fd=staging, dst_dir_fd=staging)

@@ -89,6 +89,8 @@ class Store:
     def __init__(self, path: str) -> None:
         self.path = path
         self._fd = -1
+        #: What was read of each metadata file, with what tells a file that took its place.
+        self._read: dict[tuple[str, str], tuple[tuple[int, int, int], Mapping[str, Any], int]] = {}
 
     # -- opening -------------------------------------------------------------------------------------------------------
 
@@ -229,24 +231,38 @@ class Store:
         for name in names:
             if name.startswith("."):
                 continue
-            if name.endswith(".json"):
-                stem = name[: -len(".json")]
-                found.append(self._entry(folder, stem, stem in names))
-            elif not name.endswith(".manifest") and f"{name}.json" not in names:
-                found.append(self._fault(folder, name, "it has no metadata beside it"))
+            try:
+                if name.endswith(".json"):
+                    stem = name[: -len(".json")]
+                    found.append(self._entry(folder, stem, stem in names))
+                elif not name.endswith(".manifest") and f"{name}.json" not in names:
+                    found.append(self._fault(folder, name, "it has no metadata beside it"))
+            except FileNotFoundError:
+                continue  # who only looks holds no lock, and another run has removed it since it was listed
         return sorted(found, key=lambda entry: (entry.created, int(entry.metadata.get("sequence", 0)), entry.name))
 
     def _entry(self, folder: Folder, name: str, has_tree: bool) -> Entry:
         try:
-            metadata = read_json(folder.fd, f"{name}.json")
-            _check_metadata(metadata, name)
-            created = parse_timestamp(metadata["created"])
+            metadata, created = self._metadata(folder, name)
         except (StoreError, ValueError) as error:
             reason = error.reason if isinstance(error, StoreError) else str(error)
             return self._fault(folder, f"{name}.json", f"its metadata is corrupt: {reason}", name)
         if not has_tree:
             return Entry(name, metadata, "its tree is missing", created)
         return Entry(name, metadata, None, created)
+
+    def _metadata(self, folder: Folder, name: str) -> tuple[Mapping[str, Any], int]:
+        """Return the checked metadata of a snapshot and its time; each file is read once, unless it is replaced."""
+        st = os.stat(f"{name}.json", dir_fd=folder.fd, follow_symlinks=False)
+        key = (st.st_ino, st.st_mtime_ns, st.st_size)
+        known = self._read.get((folder.name, name))
+        if known is not None and known[0] == key:
+            return known[1], known[2]
+        metadata = read_json(folder.fd, f"{name}.json")
+        _check_metadata(metadata, name)
+        created = parse_timestamp(metadata["created"])
+        self._read[(folder.name, name)] = (key, metadata, created)
+        return metadata, created
 
     def _fault(self, folder: Folder, file: str, fault: str, name: str | None = None) -> Entry:
         st = os.stat(file, dir_fd=folder.fd, follow_symlinks=False)

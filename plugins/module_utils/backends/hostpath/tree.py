@@ -14,11 +14,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from dataclasses import dataclass, field
 from typing import IO, Callable, Iterator, Pattern
 
 from . import manifest
-from .files import ATTEMPTS, Copied, FileCopier, Replaced, read_xattrs
+from .files import ATTEMPTS, TICK_NS, Copied, FileCopier, Replaced, read_xattrs
 from .layout import STAGING
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -98,8 +99,6 @@ class TreeCopy:
         mounts: paths below the target (with a leading slash) at which something else is mounted: kept as empty
             directories, and named in the tally.
         progress: called for each directory with what was done so far.
-
-    ``at`` is the path that is being worked on, for the message of an error.
     """
 
     live = False
@@ -114,13 +113,25 @@ class TreeCopy:
     ) -> None:
         self.tally = Tally()
         self.files = files
+        files.where = lambda: manifest.unescape(self.at[1:])
         self._writer = writer
         self._exclude = exclude
         self._mounts = mounts
         self._progress = progress
-        self.at = "/"
+        self._frame: _Frame | None = None
+        self._name = ""
         self._groups: dict[str, _Named] = {}
         self._root = -1
+
+    @property
+    def at(self) -> str:
+        """The path that is being worked on, for the message of an error."""
+        if self._frame is None or not self._name:
+            return self._frame.path if self._frame is not None else "/"
+        return self._frame.child(self._name)
+
+    def _now_at(self, frame: _Frame, name: str) -> None:
+        self._frame, self._name = frame, name
 
     def copy(self, source: int, dest: int) -> Tally:
         """Copy the open directory ``source`` into ``dest``, an open and empty directory of our own."""
@@ -135,7 +146,8 @@ class TreeCopy:
                     if child is not None:
                         frames.append(child)
                     continue
-                self.files.directory(frame.dest, frame.st, frame.xattrs, frame.path)
+                self._now_at(frame, "")
+                self.files.directory(frame.dest, frame.st, frame.xattrs)
                 frames.pop().close()
         finally:
             os.umask(umask)
@@ -176,8 +188,8 @@ class TreeCopy:
 
     def _open(self, path: str, source: int, dest: int, basis: int | None) -> _Frame:
         """Describe a directory that was entered, and copy the files in it."""
-        self.at = path
         frame = _Frame(path, source, dest, os.fstat(source), {}, basis)
+        self._now_at(frame, "")
         try:
             frame.xattrs = read_xattrs(source)
             self._writer.lines([self._line(path, frame.st, manifest.key(frame.st), frame.xattrs)])
@@ -275,11 +287,10 @@ class Take(TreeCopy):
         """
         source = frame.source
         block = self.basis.blocks.take(frame.path) if self.basis is not None and self._may_link else None
-        old = block.entries if block is not None and frame.basis is not None else []
-        position, count = 0, len(old)
+        old = iter(block.entries if block is not None and frame.basis is not None else ())
+        last = next(old, "")
         lines: list[str] = []
-        escape, key, line_name = manifest.escape, manifest.key, manifest.line_name
-        for name in names:
+        for name, label in manifest.labelled(names):
             try:
                 st = os.stat(name, dir_fd=source, follow_symlinks=False)
             except FileNotFoundError:
@@ -287,15 +298,14 @@ class Take(TreeCopy):
             if st.st_mode & 0o170000 == 0o040000:
                 frame.below.append(name)
                 continue
-            label = escape(name)
-            prefix = f"{label}\t{key(st)}\t"
-            while position < count and not old[position].startswith(prefix) and line_name(old[position]) < label:
-                position += 1
-            if position < count and old[position].startswith(prefix) and self._link(frame, name, st, old[position]):
-                lines.append(old[position])
-                position += 1
+            prefix = f"{label}\t{manifest.key(st)}\t"
+            while last and not last.startswith(prefix) and manifest.line_name(last) < label:
+                last = next(old, "")
+            if last.startswith(prefix) and self._link(frame, name, st, last):
+                lines.append(last)
+                last = next(old, "")
             else:
-                line = self._copy(frame, name, label, st)
+                line = self._copy_small(frame, name, prefix, st) or self._copy(frame, name, label, st)
                 if line is not None:
                     lines.append(line)
             if len(lines) >= _FLUSH:
@@ -322,16 +332,39 @@ class Take(TreeCopy):
             self._name_group(frame.child(name), st, line[line.index("\t") :])
         return True
 
+    def _copy_small(self, frame: _Frame, name: str, prefix: str, st: os.stat_result) -> str | None:
+        """Copy a small file with one name; None, with nothing done, where it is for `_copy`."""
+        if st.st_nlink != 1 or st.st_mode & 0o170000 != 0o100000:
+            return None
+        self._now_at(frame, name)
+        started = time.time_ns()
+        try:
+            done = self.files.small(frame.source, frame.dest, name, st, live=True)
+        except (FileNotFoundError, Replaced):
+            return None
+        if done is None:
+            return None
+        tally = self.tally
+        tally.files += 1
+        tally.copied_files += 1
+        tally.bytes += st.st_size
+        tally.copied_bytes += st.st_size
+        digest = manifest.xattr_digest(done[0]) if done[0] else "-"
+        if st.st_ctime_ns >= started - TICK_NS:
+            prefix = f"{manifest.escape(name)}\t{manifest.unsettled_key(st)}\t"
+        return f"{prefix}-\t{digest}\t-\t-\n"
+
     def _name_group(self, path: str, st: os.stat_result, rest: str) -> None:
         self._groups.setdefault(manifest.group(st), _Named(path, manifest.key(st), rest))
 
     def _copy(self, frame: _Frame, name: str, label: str, st: os.stat_result) -> str | None:
         """Copy what is not as it was last time; return its manifest line, or None where it is gone."""
-        self.at = path = frame.child(name)
+        self._now_at(frame, name)
+        path = frame.child(name)
         for _ in range(ATTEMPTS):
             try:
                 return self._join_group(frame, name, label, st) or self._copied_line(
-                    path, label, self._copy_once(frame, name, st, manifest.unescape(path[1:]))
+                    path, label, self._copy_once(frame, name, st)
                 )
             except FileNotFoundError:
                 return None
@@ -347,10 +380,10 @@ class Take(TreeCopy):
                 return None
         return None
 
-    def _copy_once(self, frame: _Frame, name: str, st: os.stat_result, path: str) -> Copied:
+    def _copy_once(self, frame: _Frame, name: str, st: os.stat_result) -> Copied:
         if stat.S_ISREG(st.st_mode):
-            return self.files.regular(frame.source, frame.dest, name, st, path, live=True)
-        return self.files.special(frame.source, frame.dest, name, st, path)
+            return self.files.regular(frame.source, frame.dest, name, st, live=True)
+        return self.files.special(frame.source, frame.dest, name, st)
 
     def _copied_line(self, path: str, label: str, copied: Copied) -> str:
         st = copied.st
@@ -421,19 +454,26 @@ class Give(TreeCopy):
         yield lines
 
     def _give(self, frame: _Frame, name: str, st: os.stat_result, group: str) -> str:
-        self.at = path = frame.child(name)
+        self._now_at(frame, name)
         label = manifest.escape(name)
         self._count(st)
+        if group == "-" and stat.S_ISREG(st.st_mode):
+            done = self.files.small(frame.source, frame.dest, name, st, live=False)
+            if done is not None:
+                self.tally.copied_files += 1
+                self.tally.copied_bytes += st.st_size
+                digest = manifest.xattr_digest(done[0]) if done[0] else "-"
+                return f"{label}\t{manifest.key(done[1])}\t-\t{digest}\t-\t-\n"
+        path = frame.child(name)
         first = self._groups.get(group) if group != "-" else None
         if first is not None and self._link_to(manifest.unescape(first.path), frame, name):
             return label + first.rest
-        shown = manifest.unescape(path[1:])
         if stat.S_ISREG(st.st_mode):
-            copied = self.files.regular(frame.source, frame.dest, name, st, shown, live=False)
+            copied = self.files.regular(frame.source, frame.dest, name, st, live=False)
             self.tally.copied_files += 1
             self.tally.copied_bytes += copied.written
         else:
-            copied = self.files.special(frame.source, frame.dest, name, st, shown)
+            copied = self.files.special(frame.source, frame.dest, name, st)
         made = copied.made if copied.made is not None else st
         # A further link to it will move its ctime, so nothing can be told from that one.
         key = manifest.key(made) if group == "-" and copied.made is not None else manifest.unsettled_key(made)
