@@ -210,5 +210,5 @@ def test_any_iterable_of_mappings_is_a_list() -> None:
 def test_a_moment_is_a_text_or_a_datetime_with_an_offset() -> None:
     paris = datetime.timezone(datetime.timedelta(hours=1))
     assert read_moment("2026-11-22T00:00:00Z") == NOW
-    assert read_moment("2026-11-22T01:00:00.9+01:00") == NOW
+    assert read_moment("2026-11-22T01:00:00.900+01:00") == NOW
     assert read_moment(datetime.datetime(2026, 11, 22, 1, 0, 0, 999999, tzinfo=paris)) == NOW
