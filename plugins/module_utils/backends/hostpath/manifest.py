@@ -23,6 +23,7 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import IO, Iterable, Iterator
 
 from ...core.errors import StoreError
@@ -32,6 +33,8 @@ HEADER = "restorepoint-manifest 1\n"
 INODE, CTIME, SIZE, MTIME, MODE, UID, GID, GROUP, XATTRS, CHECKSUM, TARGET = range(1, 12)
 FIELDS = 12
 _ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+_KEY = "%d\t%d\t%d\t%d\t%o\t%d\t%d"
+_KEY_FIELDS = attrgetter("st_ino", "st_ctime_ns", "st_size", "st_mtime_ns", "st_mode", "st_uid", "st_gid")
 _UNESCAPES = {"\\": "\\", "t": "\t", "n": "\n", "r": "\r"}
 
 
@@ -52,7 +55,7 @@ def unescape(text: str) -> str:
 
 def sorted_names(names: list[str]) -> list[str]:
     """Return names in the manifest's order: that of their escaped forms."""
-    if any("\\" in name or not name.isprintable() for name in names):
+    if not _are_plain(names):
         return sorted(names, key=escape)
     names.sort()
     return names
@@ -60,9 +63,13 @@ def sorted_names(names: list[str]) -> list[str]:
 
 def labelled(names: list[str]) -> Iterable[tuple[str, str]]:
     """Yield each name with its escaped form."""
-    if all(map(str.isprintable, names)) and not any("\\" in name for name in names):
-        return zip(names, names)
-    return zip(names, map(escape, names))
+    return zip(names, names if _are_plain(names) else map(escape, names))
+
+
+def _are_plain(names: list[str]) -> bool:
+    """Say whether no name needs escaping."""
+    joined = "/".join(names)
+    return joined.isprintable() and "\\" not in joined
 
 
 def key(st: os.stat_result) -> str:
@@ -70,9 +77,8 @@ def key(st: os.stat_result) -> str:
 
     Any change of content, owner, mode or extended attributes moves the ctime, which no program can set.
     """
-    return (
-        f"{st.st_ino}\t{st.st_ctime_ns}\t{st.st_size}\t{st.st_mtime_ns}\t{st.st_mode:o}\t{st.st_uid}\t{st.st_gid}"
-    )
+    # Twice as fast as an f-string, and this is done for every file of every tree.
+    return _KEY % _KEY_FIELDS(st)
 
 
 def unsettled_key(st: os.stat_result) -> str:

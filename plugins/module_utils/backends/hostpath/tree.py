@@ -290,6 +290,7 @@ class Take(TreeCopy):
         old = iter(block.entries if block is not None and frame.basis is not None else ())
         last = next(old, "")
         lines: list[str] = []
+        linked = size = 0
         for name, label in manifest.labelled(names):
             try:
                 st = os.stat(name, dir_fd=source, follow_symlinks=False)
@@ -301,8 +302,12 @@ class Take(TreeCopy):
             prefix = f"{label}\t{manifest.key(st)}\t"
             while last and not last.startswith(prefix) and manifest.line_name(last) < label:
                 last = next(old, "")
-            if last.startswith(prefix) and self._link(frame, name, st, last):
+            if last.startswith(prefix) and self._link(frame, name):
                 lines.append(last)
+                linked += 1
+                size += st.st_size
+                if st.st_nlink > 1 or st.st_mode & 0o170000 != 0o100000:
+                    self._note_linked(frame, name, st, last)
                 last = next(old, "")
             else:
                 line = self._copy_small(frame, name, prefix, st) or self._copy(frame, name, label, st)
@@ -311,26 +316,30 @@ class Take(TreeCopy):
             if len(lines) >= _FLUSH:
                 yield lines
                 lines = []
+        self.tally.files += linked
+        self.tally.linked_files += linked
+        self.tally.bytes += size
         yield lines
 
-    def _link(self, frame: _Frame, name: str, st: os.stat_result, line: str) -> bool:
+    def _link(self, frame: _Frame, name: str) -> bool:
         """Take an unchanged file by hardlinking it to the snapshot before. False where that cannot be."""
         try:
             os.link(name, name, src_dir_fd=frame.basis, dst_dir_fd=frame.dest, follow_symlinks=False)
         except OSError as error:
-            if error.errno in _LINK_REFUSED:
-                return False
-            raise
-        tally = self.tally
-        if st.st_mode & 0o170000 == 0o100000:
-            tally.files += 1
-            tally.linked_files += 1
-            tally.bytes += st.st_size
-        else:
-            tally.others += 1
+            if error.errno not in _LINK_REFUSED:
+                raise
+            return False
+        return True
+
+    def _note_linked(self, frame: _Frame, name: str, st: os.stat_result, line: str) -> None:
+        """See to what is rare among linked files: names of one file, and what is no regular file."""
+        if not stat.S_ISREG(st.st_mode):
+            self.tally.others += 1
+            self.tally.files -= 1
+            self.tally.linked_files -= 1
+            self.tally.bytes -= st.st_size
         if st.st_nlink > 1:
             self._name_group(frame.child(name), st, line[line.index("\t") :])
-        return True
 
     def _copy_small(self, frame: _Frame, name: str, prefix: str, st: os.stat_result) -> str | None:
         """Copy a small file with one name; None, with nothing done, where it is for `_copy`."""
