@@ -27,7 +27,7 @@ from ...core.units import format_size
 from ...users import find_users
 from . import layout, manifest, returning, subvolume
 from .compare import Comparison
-from .creation import Creation, Making, open_basis, returned_basis
+from .creation import Creation, Making, open_basis, remedy, returned_basis
 from .options import HostpathOptions, HostTarget, check_part, exclude_pattern
 from .returning import Removing, Returning, Source, Swap, failed
 from .store import Entry, Folder, Rename, Store, check_apart, discard, read_json, write_json
@@ -68,38 +68,57 @@ class HostpathBackend:
         exclude_pattern(self.options.exclude)
         for part in self.options.paths:
             check_part(part)
+        there_is_a_store = self.store.exists()
         if desired.state == "present":
             layout.check_new_name(desired.name or "")
             for target in self.targets:
-                check_directory(target.path)
+                # A run that was killed may have left none at this moment: then `session` brings it back.
+                if not there_is_a_store or os.path.lexists(target.path):
+                    check_directory(target.path)
         elif desired.name is not None and not is_aside(desired.name):
             layout.check_name(desired.name)
         for target in self.targets if desired.state == "rolled_back" else ():
             check_returnable(target.path, bool(self.options.paths))
-        self.store.exists()
 
     @contextlib.contextmanager
     def session(self, writing: bool) -> Iterator[None]:
         """Open the store; for ``writing`` lock it, and recover what killed runs left. `check` comes first."""
         with contextlib.ExitStack() as stack:
             stack.callback(self._close)
-            if writing and self._desired.state == "present":
-                self.store.make()
-            if writing and self.store.exists():
+            makes = writing and self._desired.state == "present"
+            if makes:
+                self.store.make_directory()
+            if makes or (writing and self.store.exists()):
                 linux.raise_open_file_limit()
-                stack.enter_context(self.store.lock(self.options.lock_timeout, f"use the store {self.store.path}"))
-                self._recover()
+                stack.enter_context(self.store.writing(self.options.lock_timeout))
+                if makes:
+                    self.store.make()
+                self.warnings += self._recover()
                 loose = self.store.loose_mode()
                 if loose:
                     self.warnings.append(f"others may look into the store {self.store.path} (mode {loose}): set it to 0700")
+                stack.push(self._clean_up)
             yield
 
-    def _recover(self) -> None:
-        for path in self._known_targets():
-            folder = self._folder(path)
-            if folder is not None:
-                self.warnings += returning.recover(folder)
-        self.warnings += self.store.recover()
+    def _clean_up(self, kind: type[BaseException] | None, *_: object) -> None:
+        """After a failure, leave as little behind as after a kill and the next run."""
+        if kind is not None and not self.store.in_doubt:
+            with contextlib.suppress(OSError, RestorePointError):
+                self.store.recover()
+
+    def _recover(self) -> list[str]:
+        """Complete or remove what runs before left; return what was done, in words. Raises StoreError."""
+        try:
+            done = []
+            for path in self._known_targets():
+                folder = self._folder(path)
+                if folder is not None:
+                    done += returning.recover(folder)
+            return done + self.store.recover()
+        except OSError as error:
+            raise StoreError(
+                f"use the store {self.store.path}", f"{error.strerror} ({error.filename})", "mend that and try again"
+            ) from error
 
     def _known_targets(self) -> list[str]:
         try:
@@ -126,6 +145,8 @@ class HostpathBackend:
 
     def situations(self, desired: Desired) -> Sequence[Situation]:
         """Return what is there. See core/backend.py."""
+        for target in self.targets if desired.state == "present" else ():
+            check_directory(target.path)
         if not self.store.exists():
             return [Situation(target.path) for target in self.targets]
         return [self._situation(target, desired) for target in self.targets]
@@ -140,11 +161,8 @@ class HostpathBackend:
         folder = self._folder(target) if self.store.exists() else None
         if folder is None:
             return ()
-        records = [
-            read_json(folder.fd, name)
-            for name in os.listdir(folder.fd)
-            if name.startswith(layout.ASIDE) and name.endswith(".json")
-        ]
+        records, faults = returning.aside_records(folder)
+        self.warnings += [fault for fault in faults if fault not in self.warnings]
         found = [_aside(target, record) for record in records if _is_the_aside(record)]
         return tuple(sorted(found, key=lambda snapshot: snapshot.order))
 
@@ -156,7 +174,8 @@ class HostpathBackend:
                     for each in snapshots if not each.ready]  # fmt: skip
         situation = Situation(target.path, snapshots, asides, warnings=tuple(warnings))
         snapshot = situation.find(desired.name) if desired.name else None
-        unchanged, blockers, returned, clone_of = None, (), {}, None
+        unchanged, returned, clone_of = None, {}, None
+        blockers: tuple[Blocker, ...] = ()
         if desired.state == "rolled_back" and folder is not None:
             returned = returning.known_tokens(folder)
             if snapshot is not None and snapshot.ready and desired.once not in returned:
@@ -327,7 +346,7 @@ class HostpathBackend:
     ) -> tuple[str | None, tuple[Blocker, ...]]:
         clone = desired.clones[target.path]
         check_apart(clone, self.store.path)
-        record = _clone_record(folder, clone) if folder is not None else None
+        record = returning.known_clones(folder).get(clone) if folder is not None else None
         try:
             st = os.lstat(clone)
         except FileNotFoundError:
@@ -344,7 +363,7 @@ class HostpathBackend:
     def prepare(self, change: Change) -> None:
         """Copy what has to be copied. See core/backend.py."""
         if change.verb in (core.CREATE, core.REPLACE):
-            folder = self._need_folder(change.target, make=True)
+            folder = self._make_folder(change)
             creation = Creation(self.store, folder, self._by_path[change.target], self.options, self._desired)
             try:
                 self._makings[change] = creation.make(change)
@@ -353,8 +372,18 @@ class HostpathBackend:
         elif change.verb in _COPIES:
             self._stage(change)
 
-    def _need_folder(self, target: str, make: bool = False) -> Folder:
-        folder = self._folder(target, make)
+    def _make_folder(self, change: Change) -> Folder:
+        try:
+            folder = self._folder(change.target, make=True)
+        except OSError as error:
+            attempt = f"take snapshot {change.name!r} of {change.target}"
+            raise RestorePointError(attempt, str(error.strerror), remedy(error, self.store.path)) from error
+        if folder is None:
+            raise StoreError(f"make a folder for {change.target}", "it is gone at once", "look into the store")
+        return folder
+
+    def _need_folder(self, target: str) -> Folder:
+        folder = self._folder(target)
         if folder is None:
             raise StoreError(f"find the snapshots of {target}", "its folder is gone", "look into the store")
         return folder
@@ -367,31 +396,36 @@ class HostpathBackend:
             if change.verb == core.ROLL_BACK
             else f"clone {change.name!r} of {change.target} to {place}"
         )
-        under_way = self._begin(change, folder, place)
+        under_way: Returning | None = None
         try:
+            under_way = self._begin(change, folder, place)
             under_way.stage(self._source(folder, change), self.options)
-        except OSError as error:
-            under_way.abandon()
-            raise failed(attempt, error, place, self.options.paths) from error
-        except BaseException:
-            under_way.abandon()
+        except BaseException as error:
+            if under_way is not None:
+                under_way.abandon()
+            if isinstance(error, OSError):
+                raise failed(attempt, error, place, self.options.paths) from error
             raise
         self._returns[change] = under_way
 
     def _begin(self, change: Change, folder: Folder, place: str) -> Returning:
         identity = os.urandom(4).hex()
-        inside = mount_table.is_mount_point(mount_table.read_mounts(), place)
+        parts = self.options.paths if change.verb == core.ROLL_BACK else ()
+        # Nothing can be renamed across mounts, nor from one Btrfs subvolume into another.
+        inside = bool(parts) and os.stat(place).st_dev != os.stat(os.path.dirname(place)).st_dev
+        inside = inside or mount_table.is_mount_point(mount_table.read_mounts(), place)
         beside = place if inside else os.path.dirname(place)
         at = self.options.now()
         keep = change.verb == core.ROLL_BACK and change.arguments["keep_current"]
         aside = _free_aside(folder, aside_name(at)) if keep else None
-        parts = self.options.paths if change.verb == core.ROLL_BACK else ()
         entries = [each for each in self.store.entries(folder) if each.fault is None]
         return Returning(
             folder=folder,
+            kind=returning.RETURN if change.verb == core.ROLL_BACK else returning.CLONE,
             target=place,
             identity=identity,
             staging=os.path.join(beside, f"{layout.STAGING}{identity}"),
+            beside=os.stat(beside).st_ino,
             aside=aside,
             aside_path=os.path.join(place, f"{layout.STAGING}{aside}") if inside else f"{place}.{aside}",
             snapshot=change.name,
@@ -434,7 +468,7 @@ class HostpathBackend:
             if verb == core.DESTROY:
                 return self._commit_removals(changes)
             if verb == core.DESCRIBE:
-                return [self._commit_description(change) for change in changes]
+                return self._commit_descriptions(changes)
             return self._commit_swaps(changes)
         except OSError as error:
             raise RestorePointError(
@@ -475,30 +509,43 @@ class HostpathBackend:
 
     def _commit_removals(self, changes: Sequence[Change]) -> list[Mapping[str, Any]]:
         renames: list[Rename] = []
-        moved: list[Removing] = []
+        moved: list[Change] = []
         try:
             for change in changes:
                 if is_aside(change.name):
-                    moved.append(self._remove_aside(change))
+                    self._remove_aside(change)
+                    moved.append(change)
                 else:
                     renames += self._move_away(change)
             if renames:
                 self.store.apply(renames)
         except BaseException:
-            for removing in reversed(moved):
-                removing.undo()
+            for change in reversed(moved):
+                self._removals.pop(change).undo()
             raise
         return [{} for _ in changes]
 
-    def _remove_aside(self, change: Change) -> Removing:
+    def _remove_aside(self, change: Change) -> None:
         folder = self._need_folder(change.target)
-        path = str(read_json(folder.fd, f".{change.name}.json")["path"])
-        identity = os.urandom(4).hex()
-        staging = os.path.join(os.path.dirname(path), f"{layout.STAGING}{identity}")
-        removing = Removing(folder, change.name, path, staging, identity)
+        removing = Removing(folder, read_json(folder.fd, f".{change.name}.json"))
         removing.commit()
         self._removals[change] = removing
-        return removing
+
+    def _commit_descriptions(self, changes: Sequence[Change]) -> list[Mapping[str, Any]]:
+        done: list[Change] = []
+        try:
+            reports = []
+            for change in changes:
+                reports.append(self._commit_description(change))
+                done.append(change)
+            return reports
+        except BaseException:
+            for change in reversed(done):
+                self._undo_description(change)
+            raise
+
+    def _undo_description(self, change: Change) -> None:
+        write_json(self._need_folder(change.target).fd, f"{change.name}.json", self._descriptions.pop(change))
 
     def _commit_description(self, change: Change) -> Mapping[str, Any]:
         folder = self._need_folder(change.target)
@@ -543,8 +590,7 @@ class HostpathBackend:
             elif change in self._removals:
                 self._removals.pop(change).undo()
             elif change in self._descriptions:
-                folder = self._need_folder(change.target)
-                write_json(folder.fd, f"{change.name}.json", self._descriptions.pop(change))
+                self._undo_description(change)
             else:
                 self._undo_renames(change)
         except OSError as error:
@@ -575,7 +621,9 @@ class HostpathBackend:
     def abandon(self, change: Change) -> None:
         """Give up what was prepared. See core/backend.py."""
         if change in self._makings:
-            self._makings.pop(change).discard()
+            making = self._makings.pop(change)
+            if not self.store.in_doubt:  # else the next run completes it
+                making.discard()
         if change in self._returns:
             self._returns.pop(change).abandon()
 
@@ -583,7 +631,7 @@ class HostpathBackend:
         """Remove for good what was removed, and write down what was returned. See core/backend.py."""
         try:
             if change in self._returns:
-                self._finish_return(change)
+                self._returns.pop(change).finish()
             if change in self._removals:
                 self._removals.pop(change).finish()
             if change in self._old:
@@ -595,14 +643,6 @@ class HostpathBackend:
         except OSError as error:
             return [f"{change.target}: {change.name!r} is done, but what is left of it could not be removed: {error}"]
         return []
-
-    def _finish_return(self, change: Change) -> None:
-        under_way = self._returns.pop(change)
-        if change.verb == core.CLONE:
-            record_clone(under_way.folder, under_way.target, change.name, os.lstat(under_way.target).st_ino)
-            under_way.abandon()
-        else:
-            under_way.finish()
 
 
 def check_directory(path: str) -> None:
@@ -642,24 +682,6 @@ def canonical(path: str, what: str) -> str:
     if whole == "/":
         return whole
     return os.path.join(os.path.realpath(os.path.dirname(whole)), os.path.basename(whole))
-
-
-def record_clone(folder: Folder, clone: str, name: str, inode: int) -> None:
-    """Write down what a clone was made from. Those that are gone are forgotten."""
-    clones = {path: each for path, each in _clones(folder).items() if os.path.isdir(path)}
-    clones[clone] = {"name": name, "inode": inode}
-    write_json(folder.fd, ".clones.json", {"clones": clones})
-
-
-def _clones(folder: Folder) -> dict[str, Any]:
-    try:
-        return dict(read_json(folder.fd, ".clones.json")["clones"])
-    except (StoreError, KeyError):
-        return {}
-
-
-def _clone_record(folder: Folder, clone: str) -> Mapping[str, Any] | None:
-    return _clones(folder).get(clone)
 
 
 def _is_the_aside(record: Mapping[str, Any]) -> bool:

@@ -84,7 +84,7 @@ class Creation:
         except OSError as error:
             making.discard()
             where = f" ({take.at})" if take is not None and take.at != "/" else ""
-            raise RestorePointError(attempt, f"{error.strerror}{where}", _remedy(error, self._store.path)) from error
+            raise RestorePointError(attempt, f"{error.strerror}{where}", remedy(error, self._store.path)) from error
         except BaseException:
             making.discard()
             raise
@@ -285,7 +285,8 @@ def new_file_owner(parent: int, name: str) -> tuple[int, int]:
         os.close(fd)
 
 
-def _remedy(error: OSError, store: str) -> str:
+def remedy(error: OSError, store: str) -> str:
+    """Return the way out of an error met while a snapshot was made."""
     known: Mapping[int, str] = {
         28: f"free space on the filesystem of {store}, prune it, or name a store elsewhere",
         122: f"raise the disk quota on the filesystem of {store}, or name a store elsewhere",

@@ -13,10 +13,11 @@
     <store>/<target>/<name>.manifest     its manifest
     <store>/<target>/.new-<id>...        in the making
     <store>/<target>/.old-<id>...        on its way out
-    <store>/<target>/.pending-<id>.json  a return or a removal that is under way beside the target
+    <store>/<target>/.pending-<id>.json  a return or a clone that is under way beside the target
     <store>/<target>/.aside-<time>.json  content that a return has set aside
     <store>/<target>/.returned.json      the last return, and .returned.manifest: what it made
     <store>/<target>/.tokens.json        the `once` tokens that were used up
+    <store>/<target>/.clones.json        what was cloned, and where to
 
 ``docs/store-format.md`` says the same for people.
 """
@@ -37,6 +38,7 @@ JOURNAL = ".journal.json"
 TARGET = ".target.json"
 RETURNED = ".returned"
 TOKENS = ".tokens.json"
+CLONES = ".clones.json"
 NEW = ".new-"
 OLD = ".old-"
 PENDING = ".pending-"

@@ -6,31 +6,35 @@
 
 The content that was there is never overwritten. It changes places with the staged copy, and is then kept aside under a
 name of its own, or removed once everything else is done. What is under way is written down in the store first (a
-`pending` record with the inodes of what was staged), so that a run that finds it later can tell on which side of the
+`pending` record with the identity of what was staged), so that a run that finds it later can tell on which side of the
 exchange the one before it was killed: before it, the copy is removed and the target was never touched; after it, what
-was left to be done is done. Called by the backend; uses the doors and core.
+was left to be done is done. A staged copy is told from old content by looking into the staging folder, in which nobody
+else changes anything: nothing there is removed that is not the copy, unless the old content is not to be kept. Called
+by the backend; uses the doors and core.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import hashlib
 import os
 import stat
 from dataclasses import dataclass, field
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Iterator, Mapping, Sequence
 
 from ... import linux, mounts
-from ...core.errors import RestorePointError
+from ...core.errors import RestorePointError, StoreError
 from . import layout, manifest, subvolume
 from .creation import new_file_owner
 from .files import FileCopier, Limiter
 from .options import HostpathOptions
-from .store import Folder, discard, read_json, write_json
+from .store import FULL, Folder, discard, read_json, write_json
 from .tree import DIRECTORY, Basis, Give
 
 _NO_EXCHANGE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
-#: What stands in a pending record of each kind.
-RETURN, REMOVE = "return", "remove"
+#: What is under way, in a pending record.
+RETURN, CLONE = "return", "clone"
 
 
 @dataclass(frozen=True)
@@ -49,24 +53,29 @@ class Source:
 
 @dataclass
 class Swap:
-    """One exchange: what is staged under ``staged``, against ``part`` of the target ("" is all of it)."""
+    """One exchange: what is staged under ``staged``, against ``part`` of the target ("" is all of it).
+
+    ``identity`` tells what was staged from everything else; it is empty until all of it is staged and synced.
+    """
 
     part: str
     staged: str
-    inode: int = 0
+    identity: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        return {"part": self.part, "staged": self.staged, "inode": self.inode}
+        return {"part": self.part, "staged": self.staged, "identity": self.identity}
 
 
 @dataclass
 class Returning:
-    """A return that is under way. What is in it is what its pending record says."""
+    """A return, or a clone, that is under way. What is in it is what its pending record says."""
 
     folder: Folder
+    kind: str
     target: str
     identity: str
     staging: str
+    beside: int  #: the inode of the directory that ``staging`` is made in
     aside: str | None  #: what the content that was there will be called, or None where it is not kept
     aside_path: str
     snapshot: str
@@ -84,21 +93,29 @@ class Returning:
         """Write the pending record."""
         record = {
             key: getattr(self, key)
-            for key in ("target", "identity", "staging", "aside", "aside_path", "snapshot", "sequence", "newest", "once",
-                        "at", "checksum")
+            for key in ("kind", "target", "identity", "staging", "beside", "aside", "aside_path", "snapshot",
+                        "sequence", "newest", "once", "at", "checksum")
         }  # fmt: skip
-        swaps = [swap.as_json() for swap in self.swaps]
-        write_json(self.folder.fd, f"{layout.PENDING}{self.identity}.json", {**record, "kind": RETURN, "swaps": swaps})
+        write_json(self.folder.fd, self._record, {**record, "swaps": [swap.as_json() for swap in self.swaps]})
 
     @classmethod
     def read(cls, folder: Folder, record: Mapping[str, Any]) -> Returning:
-        """Return what a pending record says."""
-        values = {key: value for key, value in record.items() if key not in ("kind", "swaps")}
+        """Return what a pending record says. Raises TypeError or KeyError for what is none."""
+        values = {key: value for key, value in record.items() if key != "swaps"}
         return cls(folder=folder, swaps=[Swap(**each) for each in record["swaps"]], **values)
+
+    @property
+    def _record(self) -> str:
+        return f"{layout.PENDING}{self.identity}.json"
 
     @property
     def _manifest(self) -> str:
         return f"{layout.PENDING}{self.identity}.manifest"
+
+    @property
+    def attempt(self) -> str:
+        """What is attempted, for an error's first words."""
+        return f"{'return' if self.kind == RETURN else 'clone'} {self.snapshot!r} to {self.target}"
 
     # -- staging -------------------------------------------------------------------------------------------------------
 
@@ -120,7 +137,7 @@ class Returning:
                 self._stage_one(swap, source, files, staging, options)
             linux.syncfs(staging)
             for swap in self.swaps:
-                swap.inode = os.stat(swap.staged, dir_fd=staging, follow_symlinks=False).st_ino
+                swap.identity = _identity(staging, swap.staged, os.path.join(self.staging, swap.staged)) or ""
         finally:
             os.close(staging)
         self.report["not_kept"] = files.losses.as_result()
@@ -198,19 +215,36 @@ class Returning:
     # -- the exchange --------------------------------------------------------------------------------------------------
 
     def swap(self) -> list[str]:
-        """Let what was staged and what is there change places; keep the latter aside. Returns warnings."""
+        """Let what was staged and what is there change places; keep the latter aside. Returns warnings.
+
+        Raises OSError; then the target is as it was, or `abandon` says that it could not be made so.
+        """
         warnings: list[str] = []
-        done: list[Swap] = []
         try:
             for swap in self.swaps:
                 warnings += self._exchange(swap)
-                done.append(swap)
-            self._move_aside()
+            self._move_aside(self.swaps)
         except BaseException:
-            for swap in reversed(done):
-                self._exchange(swap)
+            self.swap_back()
             raise
         return warnings
+
+    def _is_exchanged(self, swap: Swap) -> bool:
+        """Say on which side of the exchange this is. A live target may have been replaced since, our folder was not."""
+        if not swap.identity:
+            return False
+        path = os.path.join(self.staging, swap.staged)
+        staged = _identity_at(path, swap.identity)
+        if staged is not None:
+            return staged != swap.identity
+        if self.aside is not None and os.path.lexists(self._path_aside(swap)):
+            return True
+        return _identity_at(os.path.join(self.target, swap.part) if swap.part else self.target, swap.identity) == (
+            swap.identity
+        )
+
+    def _path_aside(self, swap: Swap) -> str:
+        return os.path.join(self.aside_path, swap.part) if swap.part else self.aside_path
 
     def _exchange(self, swap: Swap) -> list[str]:
         directory = self._directory_of(swap.part)
@@ -221,14 +255,18 @@ class Returning:
             is_there, is_staged = _is_there(directory, name), _is_there(staging, swap.staged)
             warnings = []
             if is_there and is_staged:
-                warnings = self._change_places(staging, swap.staged, directory, name)
+                with _same_times((directory, name), (staging, swap.staged)):
+                    warnings = self._change_places(staging, swap.staged, directory, name)
             elif is_staged:
-                linux.rename_noreplace(swap.staged, name, old_dirfd=staging, new_dirfd=directory)
+                _rename_new(swap.staged, name, staging, directory)
             else:
-                os.rename(name, swap.staged, src_dir_fd=directory, dst_dir_fd=staging)
+                with _same_times((directory, name), (staging, swap.staged)):
+                    os.rename(name, swap.staged, src_dir_fd=directory, dst_dir_fd=staging)
             if swap.part:
-                # The directory around a part belongs to the content; its time must not tell of the exchange.
-                os.utime(directory, ns=(times.st_atime_ns, times.st_mtime_ns))
+                # The directory around a part belongs to the content; its time must not tell of the exchange. Only its
+                # owner may set it.
+                with contextlib.suppress(PermissionError):
+                    os.utime(directory, ns=(times.st_atime_ns, times.st_mtime_ns))
             os.fsync(directory)
             return warnings
         finally:
@@ -265,86 +303,105 @@ class Returning:
     def _name_of(self, part: str) -> str:
         return os.path.basename(part or self.target)
 
-    def _move_aside(self) -> None:
+    def _move_aside(self, swaps: Sequence[Swap]) -> None:
         """Give what was there its name aside. Nothing of it is there where the target, or the part, was missing."""
         if self.aside is None:
             return
-        if any(swap.part for swap in self.swaps) and not os.path.lexists(self.aside_path):
+        if any(swap.part for swap in swaps) and not os.path.lexists(self.aside_path):
             # Around the parts there is a folder of ours, for nobody else's eyes.
             os.mkdir(self.aside_path, 0o700)
-        staging = os.open(self.staging, DIRECTORY)
-        try:
-            for swap in self.swaps:
-                if not _is_there(staging, swap.staged):
-                    continue
-                if not swap.part:
-                    linux.rename_noreplace(swap.staged, self.aside_path, old_dirfd=staging)
-                else:
-                    path = os.path.join(self.aside_path, swap.part)
-                    os.makedirs(os.path.dirname(path), exist_ok=True)
-                    linux.rename_noreplace(swap.staged, path, old_dirfd=staging)
-        finally:
-            os.close(staging)
+        for swap in swaps:
+            old = os.path.join(self.staging, swap.staged)
+            if not os.path.lexists(old):
+                continue
+            if swap.part:
+                os.makedirs(os.path.dirname(self._path_aside(swap)), exist_ok=True)
+            _rename_new(old, self._path_aside(swap))
 
     def swap_back(self) -> None:
-        """Take the exchange back."""
+        """Take back what was exchanged, as far as that went."""
+        self._mend_two_renames()
         self._move_back()
         for swap in reversed(self.swaps):
-            self._exchange(swap)
+            if self._is_exchanged(swap):
+                self._exchange(swap)
 
     def _move_back(self) -> None:
         if self.aside is None or not os.path.lexists(self.aside_path):
             return
         for swap in self.swaps:
-            path = os.path.join(self.aside_path, swap.part) if swap.part else self.aside_path
-            if os.path.lexists(path):
-                os.rename(path, os.path.join(self.staging, swap.staged))
+            old = os.path.join(self.staging, swap.staged)
+            if os.path.lexists(self._path_aside(swap)) and not os.path.lexists(old):
+                _rename_new(self._path_aside(swap), old)
         if any(swap.part for swap in self.swaps):
             _remove_empty(self.aside_path)
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def abandon(self) -> None:
-        """Remove what was staged, and the record."""
+        """Remove what was staged, and the record. Raises RestorePointError where the exchange still stands."""
+        if any(self._is_exchanged(swap) for swap in self.swaps):
+            raise RestorePointError(
+                self.attempt,
+                f"the exchange could not be taken back; what was there is in {self.staging} or in {self.aside_path}",
+                "look at both before anything else: the next run on this store completes the return",
+            )
         self._remove_staging()
-        for name in (self._manifest, f"{layout.PENDING}{self.identity}.json"):
+        for name in (self._manifest, self._record):
             _unlink(self.folder.fd, name)
 
     def finish(self) -> None:
         """Write down what was done, remove what is not kept, and then the record."""
-        if self.aside is not None and os.path.lexists(self.aside_path):
-            self._record_aside()
-        if self.once is not None:
-            remember_token(self.folder, self.once, self.at)
-        self._record_return()
+        exchanged = [swap for swap in self.swaps if self._is_exchanged(swap)]
+        self._move_aside(exchanged)
+        try:
+            self._write_down(exchanged)
+        except OSError as error:
+            if error.errno not in FULL or self.aside is not None:
+                raise
+            self._remove_staging()  # what is not kept makes room for it
+            self._write_down(exchanged)
         self._remove_staging()
-        _unlink(self.folder.fd, f"{layout.PENDING}{self.identity}.json")
+        for name in (self._manifest, self._record):
+            _unlink(self.folder.fd, name)
 
-    def _record_aside(self) -> None:
-        st = os.lstat(self.aside_path)
-        parts = [swap.part for swap in self.swaps if swap.part]
+    def _write_down(self, exchanged: Sequence[Swap]) -> None:
+        if self.kind == CLONE:
+            record_clone(self.folder, self.target, self.snapshot)
+            return
+        if self.aside is not None and os.path.lexists(self.aside_path):
+            self._record_aside(self.aside, [swap.part for swap in exchanged if swap.part])
+        if len(exchanged) == len(self.swaps):
+            if self.once is not None:
+                remember_token(self.folder, self.once, self.at)
+            self._record_return()
+
+    def _record_aside(self, aside: str, parts: Sequence[str]) -> None:
         write_json(
             self.folder.fd,
-            f".{self.aside}.json",
-            {"name": self.aside, "path": self.aside_path, "inode": st.st_ino, "created": self.at, "parts": parts,
+            f".{aside}.json",
+            {"name": aside, "path": self.aside_path, "inode": os.lstat(self.aside_path).st_ino, "created": self.at,
+             "beside": os.stat(os.path.dirname(self.aside_path)).st_ino, "parts": list(parts),
              "returned_to": self.snapshot},
         )  # fmt: skip
 
     def _record_return(self) -> None:
         """Keep the manifest of what was made: with it the next run knows these files without reading them."""
         returned = f"{layout.RETURNED}.json"
-        _unlink(self.folder.fd, returned)
-        if self.checksum is None or not _is_there(self.folder.fd, self._manifest):
+        if self.checksum is None:
+            _unlink(self.folder.fd, returned)
             return
-        os.rename(
-            self._manifest, f"{layout.RETURNED}.manifest", src_dir_fd=self.folder.fd, dst_dir_fd=self.folder.fd
-        )
+        if not _is_there(self.folder.fd, self._manifest):
+            return  # a run that was killed has come so far
         write_json(
             self.folder.fd,
             returned,
             {"name": self.snapshot, "sequence": self.sequence, "newest": self.newest, "at": self.at,
              "manifest_sha256": self.checksum},
         )  # fmt: skip
+        os.rename(
+            self._manifest, f"{layout.RETURNED}.manifest", src_dir_fd=self.folder.fd, dst_dir_fd=self.folder.fd
+        )
 
     def _remove_staging(self) -> None:
         parent, name = os.path.split(self.staging)
@@ -362,53 +419,106 @@ class Returning:
 
     def recover(self) -> str:
         """Complete or give up what a killed run left; return what was done, in words."""
-        if not os.path.lexists(self.staging):
-            # Killed before the staging folder was made, or after it was removed at the very end.
-            if any(swap.inode and self._inode(swap) == swap.inode for swap in self.swaps):
-                self.finish()
-                return f"completed the return of {self.target} to {self.snapshot}"
-            self.abandon()
-            return f"gave up a return of {self.target} that had not begun"
+        parent = os.path.dirname(self.staging)
+        if _inode(parent) != self.beside:
+            return (f"a return of {self.target} was interrupted, and {parent} is not the directory it was then: mount "
+                    f"what belongs there, or remove {self.folder.path}/{self._record}")  # fmt: skip
         self._mend_two_renames()
-        if not any(swap.inode and self._inode(swap) == swap.inode for swap in self.swaps):
+        if not any(self._is_exchanged(swap) for swap in self.swaps):
             self.abandon()
-            return f"removed the copy that a killed return of {self.target} had staged; the target was not touched"
-        self._move_aside_after_kill()
+            return f"removed what an interrupted run had staged to {self.attempt}; {self.target} was not touched"
         self.finish()
-        return f"completed the return of {self.target} to {self.snapshot}"
-
-    def _inode(self, swap: Swap) -> int:
-        try:
-            directory = self._directory_of(swap.part)
-        except OSError:
-            return 0
-        try:
-            return os.stat(self._name_of(swap.part), dir_fd=directory, follow_symlinks=False).st_ino
-        except FileNotFoundError:
-            return 0
-        finally:
-            os.close(directory)
+        return f"completed what an interrupted run had begun: to {self.attempt}"
 
     def _mend_two_renames(self) -> None:
         """Where the exchange had to be made of two renames: put the old content back, or take it as exchanged."""
         for swap in self.swaps:
-            old = os.path.join(self.staging, f"{swap.staged}.old")
-            if not os.path.lexists(old):
+            staged = os.path.join(self.staging, swap.staged)
+            if not os.path.lexists(f"{staged}.old"):
                 continue
-            if self._inode(swap) == swap.inode:
-                os.rename(old, os.path.join(self.staging, swap.staged))
-            else:
-                directory = self._directory_of(swap.part)
-                try:
-                    os.rename(old, self._name_of(swap.part), dst_dir_fd=directory)
-                finally:
-                    os.close(directory)
+            if not os.path.lexists(staged):
+                os.rename(f"{staged}.old", staged)
+                continue
+            directory = self._directory_of(swap.part)
+            try:
+                _rename_new(f"{staged}.old", self._name_of(swap.part), new_dir=directory)
+            finally:
+                os.close(directory)
 
-    def _move_aside_after_kill(self) -> None:
-        # A part that was not exchanged is still the staged copy, and goes with the staging folder.
-        exchanged = [swap for swap in self.swaps if self._inode(swap) == swap.inode]
-        self.swaps = exchanged
-        self._move_aside()
+
+def _identity(directory: int, name: str, path: str) -> str | None:
+    """Return what tells a file from every other of its filesystem, also after a reboot; None where there is none.
+
+    The roots of all Btrfs subvolumes have one inode number, and their device numbers last until the next mount.
+    """
+    try:
+        st = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    return subvolume.show(path).uuid if subvolume.is_subvolume(directory, name) else str(st.st_ino)
+
+
+def _identity_at(path: str, like: str) -> str | None:
+    """Return the identity of what lies at a path, as far as it takes to tell whether that is ``like``."""
+    try:
+        directory = os.open(os.path.dirname(path), DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        name = os.path.basename(path)
+        if like.isdecimal() and subvolume.is_subvolume(directory, name):
+            return "a subvolume"
+        return _identity(directory, name, path)
+    finally:
+        os.close(directory)
+
+
+def _inode(path: str) -> int:
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return 0
+
+
+def _rename_new(old: str, new: str, old_dir: int | None = None, new_dir: int | None = None) -> None:
+    """Rename, but raise FileExistsError where the new name is taken; also where the filesystem knows no such flag.
+
+    A directory keeps its times. Names are relative to the open directories, if such are given.
+    """
+    here = linux.AT_FDCWD
+    with _same_times((old_dir, old), (new_dir, new)):
+        try:
+            linux.rename_noreplace(
+                old, new, old_dirfd=here if old_dir is None else old_dir, new_dirfd=here if new_dir is None else new_dir
+            )
+        except OSError as error:
+            if error.errno not in _NO_EXCHANGE:
+                raise
+            if _is_there(new_dir, new):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new) from error
+            os.rename(old, new, src_dir_fd=old_dir, dst_dir_fd=new_dir)
+
+
+@contextlib.contextmanager
+def _same_times(one: tuple[int | None, str], other: tuple[int | None, str]) -> Iterator[None]:
+    """Let what lies under one name be moved to the other, or both change places, and keep their times.
+
+    XFS stamps a directory that gets another one above it as modified. Only the owner may correct that.
+    """
+    before = [_times(*place) for place in (one, other)]
+    yield
+    for (directory, name), times in zip((other, one), before):
+        if times is not None and _times(directory, name) != times:
+            with contextlib.suppress(PermissionError):
+                os.utime(name, ns=times, dir_fd=directory, follow_symlinks=False)
+
+
+def _times(directory: int | None, name: str) -> tuple[int, int] | None:
+    try:
+        st = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    return st.st_atime_ns, st.st_mtime_ns
 
 
 def open_below(directory: int, path: str) -> int:
@@ -438,26 +548,70 @@ def known_tokens(folder: Folder) -> dict[str, int]:
     return dict(read_json(folder.fd, layout.TOKENS)["tokens"])
 
 
+def record_clone(folder: Folder, clone: str, name: str) -> None:
+    """Write down what a clone was made from. Those that are gone are forgotten."""
+    clones = {path: each for path, each in known_clones(folder).items() if os.path.isdir(path)}
+    clones[clone] = {"name": name, "inode": os.lstat(clone).st_ino}
+    write_json(folder.fd, layout.CLONES, {"clones": clones})
+
+
+def known_clones(folder: Folder) -> dict[str, Any]:
+    """Return ``{path: {name, inode}}`` of the clones that were made of a target."""
+    try:
+        return dict(read_json(folder.fd, layout.CLONES)["clones"])
+    except (StoreError, KeyError):
+        return {}
+
+
+def aside_records(folder: Folder) -> tuple[list[Mapping[str, Any]], list[str]]:
+    """Return the records of content that was set aside, and what is wrong with those that cannot be read."""
+    found: list[Mapping[str, Any]] = []
+    faults = []
+    for name in sorted(os.listdir(folder.fd)):
+        if not (name.startswith(layout.ASIDE) and name.endswith(".json")):
+            continue
+        try:
+            record = read_json(folder.fd, name)
+            missing = {"name", "path", "inode", "beside", "created", "parts", "returned_to"} - record.keys()
+            if missing:
+                raise StoreError(f"read {name}", f"{sorted(missing)[0]} is missing", "restore that file")
+            found.append(record)
+        except StoreError as error:
+            if _is_there(folder.fd, name):  # who only looks holds no lock, and it may have been removed since
+                faults.append(f"content set aside is not listed, in {folder.path}: {error}")
+    return found, faults
+
+
 @dataclass
 class Removing:
-    """An aside that is being removed: renamed out of the way first, so that it is there whole or not at all."""
+    """An aside that is being removed: renamed out of the way first, so that it is there whole or not at all.
+
+    Where it is renamed to follows from its path. So its own record is enough for the next run to find it, and nothing
+    has to be written first: removing must work on a full disk.
+    """
 
     folder: Folder
-    name: str
-    path: str
-    staging: str
-    identity: str
+    record: Mapping[str, Any]
+
+    @property
+    def path(self) -> str:
+        """Where the aside lies."""
+        return str(self.record["path"])
+
+    @property
+    def staging(self) -> str:
+        """Where it lies while it is removed."""
+        digest = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
+        return os.path.join(os.path.dirname(self.path), f"{layout.STAGING}{digest}")
 
     def commit(self) -> None:
         """Rename it out of the way."""
-        record = {"kind": REMOVE, "name": self.name, "path": self.path, "staging": self.staging}
-        write_json(self.folder.fd, f"{layout.PENDING}{self.identity}.json", {**record, "identity": self.identity})
-        linux.rename_noreplace(self.path, self.staging)
+        _rename_new(self.path, self.staging)
 
     def undo(self) -> None:
         """Put it back."""
-        linux.rename_noreplace(self.staging, self.path)
-        _unlink(self.folder.fd, f"{layout.PENDING}{self.identity}.json")
+        if os.path.lexists(self.staging):
+            _rename_new(self.staging, self.path)
 
     def finish(self) -> None:
         """Remove it for good."""
@@ -467,26 +621,37 @@ class Removing:
             _remove_with_subvolumes(fd, name, parent)
         finally:
             os.close(fd)
-        _unlink(self.folder.fd, f".{self.name}.json")
-        _unlink(self.folder.fd, f"{layout.PENDING}{self.identity}.json")
+        _unlink(self.folder.fd, f".{self.record['name']}.json")
+
+    def recover(self) -> str | None:
+        """Complete what a killed run had begun; return what was done, in words, or None where it was nothing."""
+        if _inode(os.path.dirname(self.path)) != self.record["beside"]:
+            return None  # the filesystem may not be mounted
+        begun = os.path.lexists(self.staging)
+        if not begun and os.path.lexists(self.path):
+            return None
+        self.finish()
+        return f"completed the removal of {self.path}" if begun else None
 
 
 def recover(folder: Folder) -> list[str]:
-    """Complete or give up what killed runs left under way in a folder. The store must be locked."""
-    done = []
+    """Complete or give up what killed runs left under way in a folder; return what was done, in words.
+
+    The store must be locked. What cannot be completed now stays for a later run, and does not hold up this one.
+    """
+    done: list[str] = []
     for name in sorted(os.listdir(folder.fd)):
-        if not (name.startswith(layout.PENDING) and name.endswith(".json")):
-            continue
-        record = read_json(folder.fd, name)
-        if record.get("kind") == RETURN:
-            done.append(Returning.read(folder, record).recover())
-        else:
-            removing = Removing(folder, *(record[key] for key in ("name", "path", "staging", "identity")))
-            if os.path.lexists(removing.staging):
-                removing.finish()
-                done.append(f"completed the removal of {removing.path}")
-            else:
-                _unlink(folder.fd, name)
+        if name.startswith(layout.PENDING) and name.endswith(".json"):
+            try:
+                done.append(Returning.read(folder, read_json(folder.fd, name)).recover())
+            except (OSError, RestorePointError, KeyError, TypeError) as error:
+                done.append(f"what an interrupted run noted in {folder.path}/{name} could not be completed: {error}")
+    for record in aside_records(folder)[0]:
+        try:
+            said = Removing(folder, record).recover()
+        except (OSError, RestorePointError) as error:
+            said = f"the removal of {record['path']} was interrupted and could not be completed: {error}"
+        done += [said] if said is not None else []
     return done
 
 
@@ -522,7 +687,7 @@ def _remove_empty(path: str) -> None:
             return
 
 
-def _is_there(directory: int, name: str) -> bool:
+def _is_there(directory: int | None, name: str) -> bool:
     try:
         os.stat(name, dir_fd=directory, follow_symlinks=False)
     except FileNotFoundError:

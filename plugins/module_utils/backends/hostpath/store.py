@@ -11,14 +11,17 @@ hidden files, which the next one removes. Called by the backend; uses the doors 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import stat
+import time
 from dataclasses import dataclass, field
 from typing import Any, Iterator, Mapping, Sequence
 
 from ... import linux
-from ...core.errors import InvalidInput, StoreError
+from ...core.errors import InvalidInput, RestorePointError, StoreError
 from ...core.snapshot import Snapshot, parse_timestamp
 from ...lock import FileLock
 from . import layout
@@ -27,6 +30,10 @@ from .subvolume import delete_subvolume, is_subvolume
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _REQUIRED = {"name": str, "created": str, "sequence": int, "source": str}
+#: What a full disk says. A change that only removes has to work there all the same.
+FULL = (errno.ENOSPC, errno.EDQUOT)
+#: How often, and after how many seconds, one looks again who reads without the lock and comes across half a change.
+_LOOKS, _PAUSE = 3, 0.02
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,9 @@ class Store:
     def __init__(self, path: str) -> None:
         self.path = path
         self._fd = -1
+        self._mine = False
+        #: A batch of renames was begun that could be neither completed nor taken back: only the next run may touch it.
+        self.in_doubt = False
         #: What was read of each metadata file, with what tells a file that took its place.
         self._read: dict[tuple[str, str], tuple[tuple[int, int, int], Mapping[str, Any], int]] = {}
 
@@ -113,8 +123,10 @@ class Store:
         if layout.MARKER in content:
             self._check_marker()
             return True
-        if content and content != [layout.LOCK]:
-            raise self._error(f"it holds other files, such as {sorted(content)[0]!r}", "name an empty or a new folder")
+        # A run that was killed while it made the store, or that is about to make it, leaves only these.
+        strangers = sorted(each for each in content if each != layout.LOCK and not _is_half_written(each))
+        if strangers:
+            raise self._error(f"it holds other files, such as {strangers[0]!r}", "name an empty or a new folder")
         return False
 
     def _check_marker(self) -> None:
@@ -130,15 +142,22 @@ class Store:
                 "use the version of restorepoint.core that made it, or name another folder",
             )
 
-    def make(self) -> None:
-        """Make the store where there is none."""
+    def make_directory(self) -> None:
+        """Make the directory of a new store; `make`, under its lock, makes it a store."""
         if not self.exists():
             try:
                 os.makedirs(self.path, mode=0o700, exist_ok=True)
                 os.chmod(self.path, 0o700)
-                self._write_marker()
             except OSError as error:
                 raise self._error(f"{error.strerror}: {error.filename}", "name a folder that can be made") from error
+
+    def make(self) -> None:
+        """Make the directory a store where it is none. It must be locked: two first runs may come at once."""
+        if not self.exists():
+            try:
+                self._write_marker()
+            except OSError as error:
+                raise self._error(str(error.strerror), "mend that, or name another folder") from error
 
     def _write_marker(self) -> None:
         fd = os.open(self.path, _DIRECTORY)
@@ -166,6 +185,16 @@ class Store:
     def lock(self, timeout: float, purpose: str, shared: bool = False) -> FileLock:
         """Return the store's lock, to be entered. ``timeout`` is in seconds."""
         return FileLock(os.path.join(self.path, layout.LOCK), timeout, purpose, shared=shared)
+
+    @contextlib.contextmanager
+    def writing(self, timeout: float) -> Iterator[None]:
+        """Hold the store for a run that changes it. ``timeout`` is in seconds. Raises LockTimeout."""
+        with self.lock(timeout, f"use the store {self.path}"):
+            self._mine = True
+            try:
+                yield
+            finally:
+                self._mine = False
 
     def loose_mode(self) -> str | None:
         """Return the store's mode in octal where others may read it, or None."""
@@ -195,12 +224,16 @@ class Store:
         # Made under a hidden name: a folder without its .target.json would be nobody's.
         hidden = f"{layout.NEW}{os.urandom(4).hex()}"
         os.mkdir(hidden, 0o700, dir_fd=self.fd)
-        fd = os.open(hidden, _DIRECTORY, dir_fd=self.fd)
         try:
-            write_json(fd, layout.TARGET, {"format": layout.FORMAT, "path": target})
-        finally:
-            os.close(fd)
-        os.rename(hidden, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+            fd = os.open(hidden, _DIRECTORY, dir_fd=self.fd)
+            try:
+                write_json(fd, layout.TARGET, {"format": layout.FORMAT, "path": target})
+            finally:
+                os.close(fd)
+            os.rename(hidden, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        except BaseException:
+            remove_tree(self.fd, hidden)
+            raise
         os.fsync(self.fd)
 
     def _check_folder(self, folder: Folder, target: str) -> None:
@@ -213,19 +246,49 @@ class Store:
             )
 
     def targets(self) -> Iterator[str]:
-        """Yield the directories that the store has snapshots of, sorted by the names of their folders."""
-        for name in sorted(os.listdir(self.fd)):
-            if not name.startswith("."):
-                fd = os.open(name, _DIRECTORY, dir_fd=self.fd)
-                try:
-                    yield str(read_json(fd, layout.TARGET)["path"])
-                finally:
-                    os.close(fd)
+        """Yield the directories that the store has snapshots of, sorted by the names of their folders.
+
+        Raises StoreError for a folder that is nobody's.
+        """
+        for name in self._folders():
+            fd = os.open(name, _DIRECTORY, dir_fd=self.fd)
+            try:
+                yield _target_of(fd, os.path.join(self.path, name))
+            finally:
+                os.close(fd)
+
+    def _folders(self) -> list[str]:
+        """Return the names of the folders in it. What people have put beside them is none of ours."""
+        with os.scandir(self.fd) as found:
+            return sorted(each.name for each in found
+                          if not each.name.startswith(".") and each.is_dir(follow_symlinks=False))  # fmt: skip
 
     # -- snapshots -----------------------------------------------------------------------------------------------------
 
     def entries(self, folder: Folder) -> list[Entry]:
-        """Return what a folder holds, oldest first. What is corrupt is there too, with its fault."""
+        """Return what a folder holds, oldest first. What is corrupt is there too, with its fault.
+
+        Readers hold no lock. What is in the middle of a change is left out: it is not there yet, or not any more.
+        """
+        found: list[Entry] = []
+        for _ in range(1 if self._mine else _LOOKS):
+            found = self._look(folder)
+            if all(entry.fault is None for entry in found):
+                return found
+            time.sleep(0 if self._mine else _PAUSE)
+        moving = self._moving(folder)
+        return [entry for entry in found if entry.fault is None or entry.name not in moving]
+
+    def _moving(self, folder: Folder) -> set[str]:
+        """Return the names that a batch is about to change, or that a killed run has not changed to the end."""
+        try:
+            steps = read_json(self.fd, layout.JOURNAL)["renames"]
+        except (StoreError, KeyError):
+            return set()
+        paths = [path.split("/", 1) for step in steps for path in step]
+        return {_stem(path[-1]) for path in paths if path[0] == folder.name}
+
+    def _look(self, folder: Folder) -> list[Entry]:
         names = set(os.listdir(folder.fd))
         found = []
         for name in names:
@@ -273,54 +336,85 @@ class Store:
     def apply(self, renames: Sequence[Rename]) -> None:
         """Carry out a batch of renames, all or none, also across a kill or a power cut.
 
-        Everything that is renamed must have been synced.
+        Everything that is renamed must have been synced. Raises OSError; then nothing has changed, unless ``in_doubt``
+        says that the disk let us neither go on nor back, and the next run has to.
         """
-        write_json(self.fd, layout.JOURNAL, {"format": layout.FORMAT, "renames": [[s.old, s.new] for s in renames]})
-        self._carry_out(renames)
+        journal = {"format": layout.FORMAT, "renames": [[step.old, step.new] for step in renames]}
+        try:
+            try:
+                write_json(self.fd, layout.JOURNAL, journal)
+            except OSError as error:
+                # A full disk has no room for the journal, and removing is the way to get some: then a kill between two
+                # of these renames would leave a snapshot in pieces, which shows as such and can be removed again.
+                if error.errno not in FULL or not all(_is_removal(step) for step in renames):
+                    raise
+            self._carry_out(renames)
+        except BaseException:
+            self._take_back(renames)
+            raise
 
     def _carry_out(self, renames: Sequence[Rename]) -> None:
         for step in renames:
-            try:
-                os.rename(step.old, step.new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
-            except FileNotFoundError:
-                # Done by the run that wrote the journal: the old name is gone and the new one is there.
-                if not _is_there(self.fd, step.new):
-                    raise
+            os.rename(step.old, step.new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         for folder in {os.path.dirname(step.new) for step in renames}:
             fd = os.open(folder or ".", _DIRECTORY, dir_fd=self.fd)
             try:
                 os.fsync(fd)
             finally:
                 os.close(fd)
-        os.unlink(layout.JOURNAL, dir_fd=self.fd)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(layout.JOURNAL, dir_fd=self.fd)
 
-    def recover(self) -> list[str]:
-        """Complete what counts and remove what does not, after a run that was killed. Returns what was done, in words.
+    def _take_back(self, renames: Sequence[Rename]) -> None:
+        """Undo what was carried out of a batch, and then the journal: in that order, as a kill may come here too."""
+        self.in_doubt = True
+        for step in renames[: self._carried_out(renames)][::-1]:
+            os.rename(step.new, step.old, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(layout.JOURNAL, dir_fd=self.fd)
+        self.in_doubt = False
 
-        The store must be locked: what is hidden in it then belongs to nobody any more.
-        """
-        done = []
-        if _is_there(self.fd, layout.JOURNAL):
-            steps = [Rename(old, new) for old, new in read_json(self.fd, layout.JOURNAL)["renames"]]
-            self._roll_forward(steps)
-            done.append(f"completed a change that an interrupted run had begun ({len(steps)} renames)")
-        for name in sorted(os.listdir(self.fd)):
-            if name.startswith(layout.NEW):
-                remove_tree(self.fd, name)
-            elif not name.startswith("."):
-                done += self._sweep(name)
-        return done
-
-    def _roll_forward(self, steps: Sequence[Rename]) -> None:
-        """Continue a batch at the first step that was not carried out.
+    def _carried_out(self, steps: Sequence[Rename]) -> int:
+        """Return how many steps of a batch were carried out; they go in order.
 
         A step was carried out if its new name is there and its old one is not; as one step's new name can be another's
         old one, they are looked at from the end.
         """
-        first = len(steps)
-        while first and not (_is_there(self.fd, steps[first - 1].new) and not _is_there(self.fd, steps[first - 1].old)):
-            first -= 1
-        self._carry_out(steps[first:] or [])
+        count = len(steps)
+        while count and not (_is_there(self.fd, steps[count - 1].new) and not _is_there(self.fd, steps[count - 1].old)):
+            count -= 1
+        return count
+
+    def recover(self) -> list[str]:
+        """Complete what counts and remove what does not, after a run that was killed. Returns what was done, in words.
+
+        The store must be locked: what is hidden in it then belongs to nobody any more. Raises StoreError for a journal
+        that cannot be completed; leftovers that cannot be removed are only told of.
+        """
+        done = []
+        if _is_there(self.fd, layout.JOURNAL):
+            done.append(self._roll_forward())
+        for name in sorted(os.listdir(self.fd)):
+            if name.startswith(layout.NEW):
+                remove_tree(self.fd, name)
+        for name in self._folders():
+            try:
+                done += self._sweep(name)
+            except (OSError, RestorePointError) as error:
+                done.append(f"leftovers of an interrupted run in {name} could not be removed: {error}")
+        return done
+
+    def _roll_forward(self) -> str:
+        """Continue a batch at the first step that was not carried out."""
+        try:
+            steps = [Rename(old, new) for old, new in read_json(self.fd, layout.JOURNAL)["renames"]]
+            self._carry_out(steps[self._carried_out(steps) :])
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise self._error(
+                f"the change that an interrupted run wrote down in {layout.JOURNAL} cannot be completed: {error}",
+                "mend that; if nothing else helps, look at what it names, and move that file away",
+            ) from error
+        return f"completed a change that an interrupted run had begun ({len(steps)} renames)"
 
     def _sweep(self, name: str) -> list[str]:
         fd = os.open(name, _DIRECTORY, dir_fd=self.fd)
@@ -335,6 +429,27 @@ class Store:
     def sync(self) -> None:
         """Write everything in the store's filesystem to its disk."""
         linux.syncfs(self.fd)
+
+
+def _is_half_written(name: str) -> bool:
+    """Say whether a name is one under which `write_json` begins a file."""
+    return name.startswith(layout.NEW) and name.endswith(".json")
+
+
+def _is_removal(step: Rename) -> bool:
+    return os.path.basename(step.new).startswith((layout.OLD, layout.NEW))
+
+
+def _stem(name: str) -> str:
+    """Return the name of the snapshot that a file in a folder belongs to."""
+    return name[: -len(".json")] if name.endswith(".json") else name
+
+
+def _target_of(folder: int, path: str) -> str:
+    target = read_json(folder, layout.TARGET).get("path")
+    if not isinstance(target, str):
+        raise StoreError(f"use {path}", f"its {layout.TARGET} names no directory", "restore that file")
+    return target
 
 
 def _check_metadata(metadata: Mapping[str, Any], name: str) -> None:
