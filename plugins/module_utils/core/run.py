@@ -4,13 +4,15 @@
 
 """Carries out a plan through a backend: prepare all, commit all, finish; undo on failure. Pure but for the backend.
 
-Called by the bridge and by the agent. The clock and the audit record are arguments.
+Called by the bridge and by the agent. The clock, the audit record and what holds interrupts back are arguments.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable
 
 from .backend import DONE, Backend, Change
 from .errors import RestorePointError
@@ -37,14 +39,28 @@ class Run:
         record: writes the audit line of a change and its outcome, and returns it.
         clock: seconds from any fixed point, for the seconds that a change took.
         keep_partial: on a failure leave what succeeded (``on_failure: keep``) instead of undoing it.
+        shield: a context in which an interrupt waits, for the moments at which changes count or are undone: what was
+            done and what is known of it may not come apart.
+
+    ``results`` has one for each change, as far as it has got, and one for each unchanged target.
     """
 
-    def __init__(self, backend: Backend, record: Record, clock: Callable[[], float], keep_partial: bool) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        record: Record,
+        clock: Callable[[], float],
+        keep_partial: bool,
+        shield: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> None:
         self._backend = backend
         self._record = record
         self._clock = clock
         self._keep_partial = keep_partial
+        self._shield = shield
         self._first_failure: RestorePointError | None = None
+        self._failed_targets: set[str] = set()
+        self.results: list[dict[str, Any]] = []
         self.audit: list[Mapping[str, Any]] = []
         self.warnings: list[str] = []
 
@@ -53,10 +69,11 @@ class Run:
 
         Raises RunFailed, with those results, if any change failed.
         """
-        results: list[dict[str, Any]] = [
+        results = self.results = [
             {"target": each.target, "name": each.name, "action": "none", "changed": False, "reason": each.reason}
             for each in plan.changes
         ]
+        results += unchanged_results(plan)
         prepared: list[int] = []
         committed: list[int] = []
         try:
@@ -67,7 +84,6 @@ class Run:
             self._take_back(plan.changes, results, prepared, committed)
             raise
         self._finish(plan.changes, committed)
-        results += unchanged_results(plan)
         if self._first_failure is not None:
             raise RunFailed(self._first_failure, results, self.warnings)
         return results
@@ -90,25 +106,37 @@ class Run:
         self, changes: Sequence[Change], results: list[dict[str, Any]], prepared: list[int], committed: list[int]
     ) -> None:
         for _, batch in groupby(list(prepared), key=lambda index: changes[index].verb):
-            indexes = list(batch)
-            try:
-                reports = self._backend.commit([changes[index] for index in indexes])
-            except RestorePointError as error:
-                for index in indexes:
-                    self._failed(changes[index], error, results[index])
-                    self._abandon(changes[index])
+            indexes = self._still_wanted(list(batch), changes, prepared)
+            if not indexes:
+                continue
+            with self._shield():
+                try:
+                    reports = self._backend.commit([changes[index] for index in indexes])
+                except RestorePointError as error:
+                    for index in indexes:
+                        self._failed(changes[index], error, results[index])
+                        self._abandon(changes[index])
+                        prepared.remove(index)
+                    if self._keep_partial:
+                        continue
+                    self._take_back(changes, results, prepared, committed)
+                    raise RunFailed(error, results, self.warnings) from error
+                for index, report in zip(indexes, reports):
+                    committed.append(index)
                     prepared.remove(index)
-                if self._keep_partial:
-                    continue
-                self._take_back(changes, results, prepared, committed)
-                raise RunFailed(error, results, self.warnings) from error
-            for index, report in zip(indexes, reports):
-                committed.append(index)
-                prepared.remove(index)
-                results[index].update({"action": DONE[changes[index].verb], "changed": True, **report})
-                self.audit.append(self._record(changes[index], "done"))
+                    results[index].update({"action": DONE[changes[index].verb], "changed": True, **report})
+                    self.audit.append(self._record(changes[index], "done"))
+
+    def _still_wanted(self, indexes: list[int], changes: Sequence[Change], prepared: list[int]) -> list[int]:
+        """Give up the changes of failed targets: newer snapshots must not go for a return that will not be."""
+        wanted = [index for index in indexes if changes[index].target not in self._failed_targets]
+        for index in set(indexes) - set(wanted):
+            prepared.remove(index)
+            self._abandon(changes[index])
+        return wanted
 
     def _failed(self, change: Change, error: RestorePointError, result: dict[str, Any]) -> None:
+        self._failed_targets.add(change.target)
         result.update({"action": "failed", "reason": str(error)})
         self.audit.append(self._record(change, f"failed: {error}"))
         self._first_failure = self._first_failure or error
@@ -116,18 +144,20 @@ class Run:
     def _take_back(
         self, changes: Sequence[Change], results: list[dict[str, Any]], prepared: list[int], committed: list[int]
     ) -> None:
-        """Undo what was committed, newest first, and abandon what was only prepared."""
+        """Undo what was committed, newest first, and abandon what was only prepared. No failure ends it early."""
         while committed:
-            index = committed.pop()
-            change = changes[index]
-            try:
-                self._backend.undo(change)
-            except RestorePointError as error:
-                self.warnings.append(f"{DONE[change.verb]} {change.name} on {change.target} stands: {error}")
-                self._finish(changes, [index])
-                continue
-            results[index].update({"action": "undone", "changed": False})
-            self.audit.append(self._record(change, "undone"))
+            with self._shield():
+                index = committed.pop()
+                change = changes[index]
+                try:
+                    self._backend.undo(change)
+                except Exception as error:
+                    self.warnings.append(f"{DONE[change.verb]} {change.name} on {change.target} stands: {error}")
+                    self.audit.append(self._record(change, f"not undone: {error}"))
+                    self._finish(changes, [index])
+                    continue
+                results[index].update({"action": "undone", "changed": False})
+                self.audit.append(self._record(change, "undone"))
         while prepared:
             index = prepared.pop()
             results[index].update({"action": "none"})
@@ -136,12 +166,12 @@ class Run:
     def _abandon(self, change: Change) -> None:
         try:
             self._backend.abandon(change)
-        except RestorePointError as error:
+        except Exception as error:
             self.warnings.append(str(error))
 
     def _finish(self, changes: Sequence[Change], committed: Sequence[int]) -> None:
         for index in committed:
             try:
                 self.warnings.extend(self._backend.finish(changes[index]))
-            except RestorePointError as error:
+            except Exception as error:
                 self.warnings.append(str(error))
