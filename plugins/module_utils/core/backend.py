@@ -14,8 +14,10 @@ A backend decides nothing. It says what is there (`Situation`), and the plan (`p
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, ContextManager, Mapping, Protocol, Sequence
+from typing import Any, Protocol
 
 from .retention import RetentionPolicy
 from .snapshot import Snapshot
@@ -139,7 +141,7 @@ class Backend(Protocol):
     def check(self, desired: Desired) -> None:
         """Raise InvalidInput for what cannot be meant, before anything is opened or locked. Touches nothing."""
 
-    def session(self, writing: bool) -> ContextManager[None]:
+    def session(self, writing: bool) -> AbstractContextManager[None]:
         """Open what the calls below need, and for ``writing`` lock it and recover what killed runs left."""
 
     def situations(self, desired: Desired) -> Sequence[Situation]:

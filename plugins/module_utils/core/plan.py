@@ -11,8 +11,9 @@ mode and safety are written once, here. DESIGN: "States: one meaning on every ba
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Iterable, Sequence
+from typing import Any
 
 from .backend import (
     CLONE,
@@ -234,7 +235,9 @@ def _plan_clone(draft: _Draft, situations: Sequence[Situation]) -> None:
         if situation.clone_of == draft.name:
             draft.leave(situation, draft.name, f"{clone} was cloned from it")
         elif situation.clone_of is not None:
-            draft.block(situation, f"{clone} was cloned from {situation.clone_of!r}", "name another place for the clone")
+            draft.block(
+                situation, f"{clone} was cloned from {situation.clone_of!r}", "name another place for the clone"
+            )
         elif snapshot is None:
             draft.block(situation, f"there is no snapshot {draft.name!r}", _what_there_is(situation))
         elif not snapshot.ready:
@@ -341,4 +344,3 @@ def unchanged_results(plan: Plan) -> list[dict[str, Any]]:
         {"target": each.target, "name": each.name, "action": "unchanged", "changed": False, "reason": each.reason}
         for each in plan.unchanged
     ]
-
