@@ -124,10 +124,22 @@ def lab(session: nox.Session) -> None:
     pytest(session, "tests/lab")
 
 
+def ansible_tests() -> list[str]:
+    """Return where the unit tests lie whose subjects import ansible; the layers test proves that the others do not."""
+    plugins = CHECKOUT / "tests" / "unit" / "plugins"
+    folders = [folder for folder in plugins.iterdir() if folder.name != "module_utils"]
+    folders.append(plugins / "module_utils" / "bridge")
+    return sorted(f"{folder.relative_to(CHECKOUT)}/" for folder in folders if any(folder.rglob("test_*.py")))
+
+
 @nox.session(name="units-matrix", venv_backend="none")
 @nox.parametrize("core", [nox.param(core, id=core.series) for core in CORES])
 def units_matrix(session: nox.Session, core: Core) -> None:
-    """Run ansible-test units on one ansible-core, with every Python there is that it supports."""
+    """Run ansible-test units on one ansible-core, with every Python there is that it supports.
+
+    All tests run on each ansible-core, with the newest Python it runs on, and on each Python, with the newest
+    ansible-core; on every other pair only those do whose subjects import ansible.
+    """
     if core.python is None:
         session.skip(f"ansible-core {core.series} needs Python {' or '.join(core.controllers)}, which is not there")
     tools = environment("units-" + core.series, core.python, [core.requirement, *unit_packages()])
@@ -136,9 +148,12 @@ def units_matrix(session: nox.Session, core: Core) -> None:
     path = os.pathsep.join([str(tools), *map(str, others), clean_path()])
     with staged() as collection:
         for python in pythons:
-            session.log(f"ansible-core {core.series} with Python {python.series}")
+            everything = python == core.python or core == newest_core()[0]
+            words = f"ansible-core {core.series} with Python {python.series}"
+            session.log(f"{words}: {'all unit tests' if everything else 'the unit tests that need ansible'}")
             command = ["ansible-test", "units", "--local", "--python", python.series]
-            run(session, collection, tools, *command, *session.posargs, PATH=path)
+            selected = session.posargs or ([] if everything else ansible_tests())
+            run(session, collection, tools, *command, *selected, PATH=path)
 
 
 @nox.session(venv_backend="none")
@@ -243,9 +258,10 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", default=False)
 def bench(session: nox.Session) -> None:
-    """Measure against rsync, cp and restic, side by side; arguments go to tests/bench/bench.py."""
+    """Measure side by side with what others do; arguments name files of tests/bench, without any all of them run."""
     tools = ansible_with("pytest", *unit_packages())
-    run(session, CHECKOUT, tools, "python", "tests/bench/bench.py", *session.posargs, PYTHONPATH=str(linked()))
+    for path in session.posargs or sorted(str(each) for each in (CHECKOUT / "tests" / "bench").glob("bench_*.py")):
+        run(session, CHECKOUT, tools, "python", path, PYTHONPATH=str(linked()))
 
 
 @nox.session(venv_backend="none")
