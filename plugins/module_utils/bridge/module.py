@@ -10,9 +10,9 @@ The only place where a failure becomes fail_json. May import ansible and what li
 from __future__ import annotations
 
 import contextlib
-import signal
 import time
-from typing import Any, Callable, Mapping, NoReturn, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Callable, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -26,6 +26,7 @@ from ..core.retention import RetentionPolicy, parse_policy
 from ..core.run import Run, RunFailed
 from ..core.snapshot import parse_timestamp, timestamp
 from ..core.units import parse_duration
+from ..interrupts import Interrupts
 from ..kube import MissingLibrary
 from .kubernetes import missing_library
 
@@ -85,16 +86,6 @@ def _asides(params: Mapping[str, Any]) -> RetentionPolicy | None:
     return parse_policy(params["asides"], timezone=params["timezone"]) if params.get("asides") is not None else None
 
 
-def stop_on_signals() -> None:
-    """Let a TERM or HUP end the run as an interrupt does, so that what was begun is taken back."""
-
-    def stop(number: int, frame: object) -> NoReturn:
-        raise KeyboardInterrupt(signal.Signals(number).name)
-
-    for each in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(each, stop)
-
-
 class StateModule:
     """One call of a module that reaches a state.
 
@@ -110,6 +101,7 @@ class StateModule:
     ) -> None:
         self._module = module
         self._make_backend = make_backend
+        self._interrupts = Interrupts()
         self._result: dict[str, Any] = {
             "changed": False,
             "state": module.params["state"],
@@ -120,45 +112,55 @@ class StateModule:
 
     def run(self) -> NoReturn:
         """Do it, and end the module."""
-        stop_on_signals()
+        self._interrupts.install()
         try:
             self._run()
         except MissingLibrary as error:
             self._module.fail_json(**{**self._result, **missing_library(error)})
         except Blocked as error:
-            blockers = [{"target": each.target, "reason": each.reason, "remedy": each.remedy} for each in error.blockers]
+            blockers = [
+                {"target": each.target, "reason": each.reason, "remedy": each.remedy} for each in error.blockers
+            ]
             self._module.fail_json(**{**self._result, "blockers": blockers, "msg": str(error)})
         except (RunFailed, RestorePointError) as error:
             self._module.fail_json(**{**self._result, "msg": str(error)})
         except KeyboardInterrupt as error:
+            end = "results say what stands" if self._result["changed"] else "what it had begun was undone"
             self._module.fail_json(
-                **{**self._result, "msg": f"Cannot go on: the run was interrupted ({error}); what it had begun was undone."}
+                **{**self._result, "msg": f"Cannot go on: the run was interrupted ({error}); {end}."}
             )
         self._module.exit_json(**self._result)
 
     def _run(self) -> None:
         params, check_mode = self._module.params, self._module.check_mode
-        audit_path = None if check_mode else params["audit_log"]
-        with AuditLog(audit_path, current_user()) as audit:
-            with contextlib.closing(Progress(None if check_mode else params["progress_file"])) as progress:
-                backend, desired = self._make_backend(params, progress.report)
-                backend.check(desired)
-                if params.get("priority") == "idle" and not check_mode:
-                    linux.set_idle_priority()
-                with backend.session(writing=not check_mode):
-                    try:
-                        self._reach(backend, desired, audit)
-                    finally:
-                        for warning in backend.warnings:
-                            self._module.warn(warning)
-            if audit.trouble:
-                self._module.warn(f"the audit log is incomplete: {audit.trouble}")
+        audit_path, progress_path = (None if check_mode else params[each] for each in ("audit_log", "progress_file"))
+        with AuditLog(audit_path, current_user()) as audit, contextlib.closing(Progress(progress_path)) as progress:
+            try:
+                self._use_backend(progress, audit)
+            finally:
+                troubles = (("audit log", audit.trouble), ("progress file", progress.trouble))
+                self._warn(f"the {file} is incomplete: {trouble}" for file, trouble in troubles if trouble)
+
+    def _use_backend(self, progress: Progress, audit: AuditLog) -> None:
+        params, check_mode = self._module.params, self._module.check_mode
+        backend, desired = self._make_backend(params, progress.report)
+        try:
+            backend.check(desired)
+            if params.get("priority") == "idle" and not check_mode:
+                linux.set_idle_priority()
+            with backend.session(writing=not check_mode):
+                self._reach(backend, desired, audit)
+        finally:
+            self._warn(backend.warnings)
+
+    def _warn(self, warnings: Iterable[str]) -> None:
+        for warning in warnings:
+            self._module.warn(warning)
 
     def _reach(self, backend: Backend, desired: Desired, audit: AuditLog) -> None:
         situations = backend.situations(desired)
         plan = make_plan(desired, situations, backend.capabilities, now())
-        for warning in plan.warnings:
-            self._module.warn(warning)
+        self._warn(plan.warnings)
         if plan.decisions:
             self._result["decisions"] = [
                 {"target": target, "name": each.name, "keep": each.keep, "reason": each.reason}
@@ -166,12 +168,13 @@ class StateModule:
             ]
         if plan.blockers:
             raise Blocked(_attempt(desired), plan.blockers)
-        if self._module._diff:
-            self._result["diff"] = ends(plan, situations, desired)
         if self._module.check_mode:
             self._result.update(results=predicted(plan), changed=bool(plan.changes))
         else:
             self._carry_out(backend, plan, audit)
+        if self._module._diff:
+            # Only now: a run that failed has not come to the other end.
+            self._result["diff"] = ends(plan, situations, desired)
 
     def _carry_out(self, backend: Backend, plan: Plan, audit: AuditLog) -> None:
         def record(change: Change, outcome: str) -> Mapping[str, Any]:
@@ -180,20 +183,21 @@ class StateModule:
                 reason=change.reason,
             )  # fmt: skip
 
-        run = Run(backend, record, time.monotonic, self._module.params["on_failure"] == "keep")
+        keep = self._module.params["on_failure"] == "keep"
+        run = Run(backend, record, time.monotonic, keep, self._interrupts.held)
         try:
-            self._report(run.carry_out(plan))
-        except RunFailed as error:
-            self._report(error.results)
-            raise
+            run.carry_out(plan)
         finally:
+            self._report(run.results)
             self._result["audit"] = run.audit
-            for warning in run.warnings:
-                self._module.warn(warning)
+            self._warn(run.warnings)
 
     def _report(self, results: list[dict[str, Any]]) -> None:
         self._result.update(results=results, changed=any(each["changed"] for each in results))
-        created = sorted(each["snapshot"]["created"] for each in results if each.get("snapshot"))
+        made = [
+            each["snapshot"] for each in results if each["action"] in ("created", "replaced") and "snapshot" in each
+        ]
+        created = sorted(each["created"] for each in made)
         if len(created) > 1:
             # How far apart the members of a set lie, where the storage cannot take them at one instant.
             self._result["spread_seconds"] = parse_timestamp(created[-1]) - parse_timestamp(created[0])

@@ -1,0 +1,56 @@
+# Copyright (c) the restorepoint.core authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Lets INT, TERM and HUP end a run in order, and at no moment that counts. Standard library only; called by the bridge.
+
+An interrupt becomes a KeyboardInterrupt, upon which core/run.py takes back what was begun. While changes are made to
+count, or are taken back, it waits: otherwise something would have been done of which nobody knows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from typing import NoReturn
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupts:
+    """Handles the signals of this process from `install` on. Works in the main thread only, as signals in Python do."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._waiting: int | None = None
+
+    def install(self) -> None:
+        """Handle the signals from now on, but not those that this process was started to ignore (nohup)."""
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: object) -> None:
+        if not self._depth:
+            _interrupt(number)
+        self._waiting = number
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Let interrupts wait until the end of the block, and of the blocks around it.
+
+        An error that ends the block goes before an interrupt that came meanwhile: it ends the run as well.
+        """
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+        if not self._depth and self._waiting is not None:
+            number, self._waiting = self._waiting, None
+            _interrupt(number)
+
+
+def _interrupt(number: int) -> NoReturn:
+    raise KeyboardInterrupt(signal.Signals(number).name)
