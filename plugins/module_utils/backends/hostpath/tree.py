@@ -291,6 +291,7 @@ class Take(TreeCopy):
         last = next(old, "")
         lines: list[str] = []
         linked = size = 0
+        key = manifest.key
         for name, label in manifest.labelled(names):
             try:
                 st = os.stat(name, dir_fd=source, follow_symlinks=False)
@@ -299,10 +300,13 @@ class Take(TreeCopy):
             if st.st_mode & 0o170000 == 0o040000:
                 frame.below.append(name)
                 continue
-            prefix = f"{label}\t{manifest.key(st)}\t"
-            while last and not last.startswith(prefix) and manifest.line_name(last) < label:
-                last = next(old, "")
-            if last.startswith(prefix) and self._link(frame, name):
+            prefix = f"{label}\t{key(st)}\t"
+            unchanged = last.startswith(prefix)
+            if not unchanged and last:
+                while last and manifest.line_name(last) < label:
+                    last = next(old, "")
+                unchanged = last.startswith(prefix)
+            if unchanged and self._link(frame, name):
                 lines.append(last)
                 linked += 1
                 size += st.st_size
