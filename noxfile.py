@@ -31,6 +31,8 @@ from staging import INNER, linked, private_home, staged
 # nox mentions at each start that uv is not there, which nothing here uses.
 logging.getLogger().handlers[0].addFilter(lambda record: "uv binary" not in record.getMessage())
 ROOT = os.geteuid() == 0
+#: No colours where nobody looks.
+PLAIN = {} if sys.stdout.isatty() else {"NO_COLOR": "1", "PY_COLORS": "0", "ANSIBLE_NOCOLOR": "true"}
 
 load_antsibull_nox_toml()
 
@@ -61,7 +63,7 @@ def ansible_with(label: str, *packages: str) -> pathlib.Path:
 def run(session: nox.Session, folder: pathlib.Path, tools: pathlib.Path, *command: str, **env: str) -> None:
     """Run a program of an environment in a folder, with a home of our own and none of pyenv's shims on PATH."""
     session.log(" ".join(command))
-    settings = {"PATH": os.pathsep.join([str(tools), clean_path()]), "HOME": str(private_home()), **env}
+    settings = {"PATH": os.pathsep.join([str(tools), clean_path()]), "HOME": str(private_home()), **PLAIN, **env}
     with session.chdir(folder):
         session.run(str(tools / command[0]), *command[1:], external=True, log=False, env=settings)
 
@@ -195,14 +197,18 @@ def molecule(session: nox.Session) -> None:
             "ANSIBLE_HOST_PATTERN_MISMATCH": "error",
             "ANSIBLE_LOG_PATH": str(log),
         }
-        run(session, collection, tools, "molecule", "test", *(session.posargs or ["--all"]), **env)
+        # Without a git checkout around it molecule does not find its shared settings by itself.
+        command = ["molecule", "--base-config", str(collection / ".config" / "molecule" / "config.yml"), "test"]
+        run(session, collection, tools, *command, *(session.posargs or ["--all"]), **env)
         text = log.read_text()
-    if "no hosts matched" in text:
-        session.error("A play of a scenario matched no host, so it proved nothing: check the inventory.")
-    plays = re.findall(r"PLAY RECAP \*+\n.* ok=([1-9]\d*)", text)
-    session.log(f"{len(plays)} playbooks ran at least one task")
-    if not plays:
-        session.error("No scenario ran a single task, so nothing was proved: check the inventory.")
+    for sign in ("no hosts matched", "provided hosts list is empty"):
+        if sign in text:
+            session.error(f"Ansible said {sign!r}, so a scenario proved nothing: check its inventory.")
+    plays = text.count("PLAY RECAP")
+    idle = plays - len(re.findall(r" ok=[1-9]\d* ", text))
+    session.log(f"{plays} plays ran")
+    if not plays or idle > 0:
+        session.error("A play ran no task, so a scenario proved nothing: look at its playbooks.")
 
 
 @nox.session(name="ansible-lint", venv_backend="none")

@@ -29,9 +29,11 @@ def main() -> None:
             "PATH": os.pathsep.join([str(tools), clean_path()]),
             "ANSIBLE_HOME": f"{folder}/ansible",
             "ANSIBLE_COLLECTIONS_PATH": f"{folder}/collections",
-            "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml",
+            "ANSIBLE_CALLBACK_PLUGINS": str(CHECKOUT / "tools" / "demo_output"),
+            "ANSIBLE_STDOUT_CALLBACK": "plain",
             "ANSIBLE_LOCALHOST_WARNING": "false",
             "ANSIBLE_INVENTORY_UNPARSED_WARNING": "false",
+            "LC_ALL": "C.UTF-8",  # Ansible ends at once where the locale is not UTF-8
         }
         install = ["ansible-galaxy", "collection", "install", "--no-deps", "--offline"]
         target = ["--collections-path", f"{folder}/collections", str(CHECKOUT)]

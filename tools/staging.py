@@ -26,7 +26,18 @@ INNER = pathlib.PurePath("ansible_collections", "restorepoint", "core")
 
 def _files() -> list[str]:
     """Return the checkout's files, relative to it; from a tarball, which has no git, all of them."""
-    listing = ["git", "-C", str(CHECKOUT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listing = [
+        "git",
+        "-c",
+        "safe.directory=*",
+        "-C",
+        str(CHECKOUT),
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ]
     if (CHECKOUT / ".git").exists():
         names = subprocess.run(listing, check=True, capture_output=True).stdout.decode().split("\0")
     else:
