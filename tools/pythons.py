@@ -60,7 +60,7 @@ def find_pythons() -> dict[str, Python]:
     for series in WANTED:
         for folder in _folders():
             candidate = folder / f"python{series}"
-            release = _probe(candidate) if candidate.is_file() else None
+            release = _probe(candidate) if os.access(candidate, os.X_OK) else None
             if release and release.startswith(series + "."):
                 found[series] = Python(series, release, candidate)
                 break
