@@ -126,7 +126,7 @@ def slow(points: Sequence[Point], policy: RetentionPolicy, now: int) -> tuple[di
             result[point.name] = (True, "newest ready snapshot")
         elif place < policy.min_keep:
             result[point.name] = (True, f"min_keep {place + 1}/{policy.min_keep}")
-        elif point == not_ahead[0]:
+        elif point in not_ahead[:1]:
             result[point.name] = (True, "newest ready snapshot not dated ahead")
     return braked(result, candidates, policy, now)
 
@@ -197,7 +197,7 @@ def test_the_fast_planner_agrees_with_the_slow_one(case: tuple[list[Point], Rete
     assert_agree(*case)
 
 
-@pytest.mark.parametrize(("zone", "oddity"), MOMENTS, ids=lambda value: str(value))
+@pytest.mark.parametrize(("zone", "oddity"), MOMENTS, ids=str)
 def test_the_fast_planner_agrees_on_a_dense_history_across_years(zone: str, oddity: int) -> None:
     """Rare slips show only in long histories, such as periods cut by the end of a rule."""
     chance = random.Random(oddity)
