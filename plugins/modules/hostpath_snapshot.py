@@ -62,7 +62,7 @@ options:
     description:
       - With O(state=present), leave out what matches one of these patterns.
       - A pattern without a slash is matched against names at any depth, one with a slash against the path from the
-        target down. C(*) does not match a slash, C(**) does.
+        target down. C(*) does not match a slash, C(**) does, and C(**/) stands for any directories or none.
       - What was left out is not part of the snapshot. After a return it is found in what was set aside.
     type: list
     elements: str
