@@ -31,6 +31,7 @@ def main() -> None:
             "ANSIBLE_COLLECTIONS_PATH": f"{folder}/collections",
             "ANSIBLE_CALLBACK_PLUGINS": str(CHECKOUT / "tools" / "demo_output"),
             "ANSIBLE_STDOUT_CALLBACK": "plain",
+            "ANSIBLE_REMOTE_TMP": f"{folder}/tmp",
             "ANSIBLE_LOCALHOST_WARNING": "false",
             "ANSIBLE_INVENTORY_UNPARSED_WARNING": "false",
             "LC_ALL": "C.UTF-8",  # Ansible ends at once where the locale is not UTF-8

@@ -33,7 +33,7 @@ from ansible_collections.restorepoint.core.plugins.module_utils.core.run import 
 
 HOUR = 3600
 DAY = 24 * HOUR
-FILES = 120
+FILES = 60
 
 
 def main(target: str, store: str, owner: str, now: int) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def main(target: str, store: str, owner: str, now: int) -> dict[str, Any]:
 
 def _begin(top: pathlib.Path, source: random.Random) -> None:
     for number in range(FILES):
-        path = top / f"letters/{number % 12 + 1:02}/letter-{number:03}.txt"
+        path = top / f"letters/{number % 4 + 1:02}/letter-{number:03}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(source.randbytes(20_000))
 
