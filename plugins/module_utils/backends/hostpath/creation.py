@@ -83,7 +83,7 @@ class Creation:
             self._check_consistent(making, attempt)
         except OSError as error:
             making.discard()
-            where = f" ({take.at})" if take is not None and take.at != "/" else ""
+            where = f" ({take.at[1:]})" if take is not None and take.at != "/" else ""
             raise RestorePointError(attempt, f"{error.strerror}{where}", remedy(error, self._store.path)) from error
         except BaseException:
             making.discard()
@@ -249,7 +249,10 @@ def returned_basis(folder: Folder, entries: list[Entry]) -> list[tuple[Entry, st
 
 def open_basis(folder: Folder, entry: Entry, name: str) -> Basis:
     """Open the tree of a snapshot, and a manifest, whose checksum must be the one in ``entry``."""
-    found = manifest.checksum_of(folder.fd, f"{name}.manifest")
+    try:
+        found = manifest.checksum_of(folder.fd, f"{name}.manifest")
+    except OSError as error:
+        raise StoreError(f"use the manifest {name}.manifest", f"{error.strerror}", "verify the snapshot") from error
     if found != entry.metadata["manifest_sha256"]:
         raise StoreError(f"use the manifest {name}.manifest", "it is not the one that was written", "verify the snapshot")
     tree = os.open(entry.name, DIRECTORY, dir_fd=folder.fd)
