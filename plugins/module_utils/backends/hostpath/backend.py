@@ -30,7 +30,7 @@ from .compare import Comparison
 from .creation import Creation, Making, open_basis, remedy, returned_basis
 from .options import HostpathOptions, HostTarget, check_part, exclude_pattern
 from .returning import Removing, Returning, Source, Swap, failed
-from .store import Entry, Folder, Rename, Store, check_apart, discard, read_json, write_json
+from .store import Entry, Folder, Rename, Store, check_apart, discard, names_in, read_json, write_json
 from .tree import DIRECTORY, Basis
 
 STATES = frozenset({"present", "absent", "rolled_back", "cloned", "pruned"})
@@ -500,7 +500,7 @@ class HostpathBackend:
         """Return the steps that take a snapshot out of sight; `finish` then removes it, `undo` brings it back."""
         folder = self._need_folder(change.target)
         label = self._old[change] = f"{layout.OLD}{os.urandom(4).hex()}"
-        there = set(os.listdir(folder.fd))
+        there = set(names_in(folder.fd))
         return [
             Rename(f"{folder.name}/{change.name}{end}", f"{folder.name}/{label}{end}")
             for end in ("", ".json", ".manifest")
@@ -608,7 +608,7 @@ class HostpathBackend:
         label = self._old.pop(change, None)
         if label is not None:
             folder = self._need_folder(change.target)
-            there = set(os.listdir(folder.fd))
+            there = set(names_in(folder.fd))
             renames += [
                 Rename(f"{folder.name}/{label}{end}", f"{folder.name}/{change.name}{end}")
                 for end in (".manifest", ".json", "")
@@ -698,7 +698,7 @@ def _aside(target: str, record: Mapping[str, Any]) -> Snapshot:
 
 def _free_aside(folder: Folder, name: str) -> str:
     """Return the first name of its kind that no aside of the same second has."""
-    there = set(os.listdir(folder.fd))
+    there = set(names_in(folder.fd))
     number, candidate = 1, name
     while f".{candidate}.json" in there:
         number += 1

@@ -15,7 +15,7 @@ from typing import Any, Iterable
 
 from ...core.errors import StoreError
 from ...core.snapshot import Snapshot, as_tree
-from . import manifest, subvolume
+from . import manifest
 from .backend import HostpathBackend
 from .tree import DIRECTORY
 from .verify import Verification
@@ -137,11 +137,11 @@ def _verify_tree(folder: int, name: str, snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _verify_subvolume(path: str) -> dict[str, Any]:
-    """A read-only subvolume cannot have changed; Btrfs has checksums of its own, which `btrfs scrub` reads."""
+    """A read-only subvolume cannot have changed; Btrfs has checksums of its own, which `btrfs scrub` reads.
+
+    Its generation proves nothing: taking a snapshot of it, as a return does, raises that as well.
+    """
     read_only = bool(os.statvfs(path).f_flag & os.ST_RDONLY) or not os.access(path, os.W_OK)
     if not stat.S_ISDIR(os.lstat(path).st_mode) or not read_only:
         return {"proof": "none", "faults": [{"path": ".", "fault": "the subvolume is writable"}], "fault_count": 1}
-    generation = subvolume.show(path)
-    untouched = generation.generation == generation.generation_at_creation
-    faults = [] if untouched else [{"path": ".", "fault": "the subvolume was written after its creation"}]
-    return {"ok": untouched, "proof": "read-only since its creation", "faults": faults, "fault_count": len(faults)}
+    return {"ok": True, "proof": "it is a read-only subvolume", "faults": [], "fault_count": 0}

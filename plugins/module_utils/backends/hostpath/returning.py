@@ -29,7 +29,7 @@ from . import layout, manifest, subvolume
 from .creation import new_file_owner
 from .files import FileCopier, Limiter
 from .options import HostpathOptions
-from .store import FULL, Folder, discard, read_json, write_json
+from .store import FULL, Folder, discard, names_in, read_json, write_json
 from .tree import DIRECTORY, Basis, Give
 
 _NO_EXCHANGE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -567,7 +567,7 @@ def aside_records(folder: Folder) -> tuple[list[Mapping[str, Any]], list[str]]:
     """Return the records of content that was set aside, and what is wrong with those that cannot be read."""
     found: list[Mapping[str, Any]] = []
     faults = []
-    for name in sorted(os.listdir(folder.fd)):
+    for name in sorted(names_in(folder.fd)):
         if not (name.startswith(layout.ASIDE) and name.endswith(".json")):
             continue
         try:
@@ -640,7 +640,7 @@ def recover(folder: Folder) -> list[str]:
     The store must be locked. What cannot be completed now stays for a later run, and does not hold up this one.
     """
     done: list[str] = []
-    for name in sorted(os.listdir(folder.fd)):
+    for name in sorted(names_in(folder.fd)):
         if name.startswith(layout.PENDING) and name.endswith(".json"):
             try:
                 done.append(Returning.read(folder, read_json(folder.fd, name)).recover())

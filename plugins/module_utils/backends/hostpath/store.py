@@ -259,9 +259,7 @@ class Store:
 
     def _folders(self) -> list[str]:
         """Return the names of the folders in it. What people have put beside them is none of ours."""
-        with os.scandir(self.fd) as found:
-            return sorted(each.name for each in found
-                          if not each.name.startswith(".") and each.is_dir(follow_symlinks=False))  # fmt: skip
+        return sorted(name for name in names_in(self.fd) if not name.startswith(".") and _is_directory(self.fd, name))
 
     # -- snapshots -----------------------------------------------------------------------------------------------------
 
@@ -289,7 +287,7 @@ class Store:
         return {_stem(path[-1]) for path in paths if path[0] == folder.name}
 
     def _look(self, folder: Folder) -> list[Entry]:
-        names = set(os.listdir(folder.fd))
+        names = set(names_in(folder.fd))
         found = []
         for name in names:
             if name.startswith("."):
@@ -339,6 +337,7 @@ class Store:
         Everything that is renamed must have been synced. Raises OSError; then nothing has changed, unless ``in_doubt``
         says that the disk let us neither go on nor back, and the next run has to.
         """
+        self._check_free(renames)
         journal = {"format": layout.FORMAT, "renames": [[step.old, step.new] for step in renames]}
         try:
             try:
@@ -352,6 +351,14 @@ class Store:
         except BaseException:
             self._take_back(renames)
             raise
+
+    def _check_free(self, renames: Sequence[Rename]) -> None:
+        """Raise FileExistsError where a step would overwrite what nobody has moved away."""
+        gone: set[str] = set()
+        for step in renames:
+            if step.new not in gone and _is_there(self.fd, step.new):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), step.new)
+            gone.add(step.old)
 
     def _carry_out(self, renames: Sequence[Rename]) -> None:
         for step in renames:
@@ -394,7 +401,7 @@ class Store:
         done = []
         if _is_there(self.fd, layout.JOURNAL):
             done.append(self._roll_forward())
-        for name in sorted(os.listdir(self.fd)):
+        for name in sorted(names_in(self.fd)):
             if name.startswith(layout.NEW):
                 remove_tree(self.fd, name)
         for name in self._folders():
@@ -471,6 +478,19 @@ def discard(directory: int, name: str, path: str) -> None:
         delete_subvolume(os.path.join(path, name))
     else:
         remove_tree(directory, name)
+
+
+def names_in(directory: int) -> list[str]:
+    """Return the names in a directory that has been open for a while.
+
+    Btrfs (since Linux 6.5) shows only what was there when it was opened, or last wound back.
+    """
+    os.lseek(directory, 0, os.SEEK_SET)
+    return os.listdir(directory)
+
+
+def _is_directory(directory: int, name: str) -> bool:
+    return stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
 
 
 def _is_there(directory: int, name: str) -> bool:
