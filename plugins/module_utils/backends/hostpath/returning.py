@@ -122,7 +122,8 @@ class Returning:
     def stage(self, source: Source, options: HostpathOptions) -> None:
         """Copy what is returned into the staging folder. Raises OSError or RestorePointError; `abandon` cleans up."""
         self.write()
-        os.mkdir(self.staging, 0o700)
+        with self._unseen():
+            os.mkdir(self.staging, 0o700)
         parent, name = os.path.split(self.staging)
         parent_fd = os.open(parent, DIRECTORY)
         try:
@@ -143,9 +144,7 @@ class Returning:
         self.report["not_kept"] = files.losses.as_result()
         self.write()
 
-    def _stage_one(
-        self, swap: Swap, source: Source, files: FileCopier, staging: int, options: HostpathOptions
-    ) -> None:
+    def _stage_one(self, swap: Swap, source: Source, files: FileCopier, staging: int, options: HostpathOptions) -> None:
         if source.subvolume and not swap.part and _same_filesystem(source.path, self.staging):
             subvolume.snapshot(source.path, os.path.join(self.staging, swap.staged), read_only=False)
             self.report["strategy"] = "subvolume"
@@ -174,11 +173,14 @@ class Returning:
     ) -> None:
         # Copied under its own name and renamed: what it is called does not matter to what it holds.
         files.where = lambda: swap.part
-        copy = files.regular if stat.S_ISREG(st.st_mode) else None
-        if copy is not None:
-            copied = copy(parent, staging, name, st, live=False)
-        else:
-            copied = files.special(parent, staging, name, st)
+        umask = os.umask(0)
+        try:
+            if stat.S_ISREG(st.st_mode):
+                copied = files.regular(parent, staging, name, st, live=False)
+            else:
+                copied = files.special(parent, staging, name, st)
+        finally:
+            os.umask(umask)
         if copied.made is None:
             raise OSError(errno.EPERM, os.strerror(errno.EPERM), swap.part)
         os.rename(name, swap.staged, src_dir_fd=staging, dst_dir_fd=staging)
@@ -223,7 +225,8 @@ class Returning:
         try:
             for swap in self.swaps:
                 warnings += self._exchange(swap)
-            self._move_aside(self.swaps)
+            with self._unseen():
+                self._move_aside(self.swaps)
         except BaseException:
             self.swap_back()
             raise
@@ -321,7 +324,8 @@ class Returning:
     def swap_back(self) -> None:
         """Take back what was exchanged, as far as that went."""
         self._mend_two_renames()
-        self._move_back()
+        with self._unseen():
+            self._move_back()
         for swap in reversed(self.swaps):
             if self._is_exchanged(swap):
                 self._exchange(swap)
@@ -353,7 +357,8 @@ class Returning:
     def finish(self) -> None:
         """Write down what was done, remove what is not kept, and then the record."""
         exchanged = [swap for swap in self.swaps if self._is_exchanged(swap)]
-        self._move_aside(exchanged)
+        with self._unseen():
+            self._move_aside(exchanged)
         try:
             self._write_down(exchanged)
         except OSError as error:
@@ -399,9 +404,7 @@ class Returning:
             {"name": self.snapshot, "sequence": self.sequence, "newest": self.newest, "at": self.at,
              "manifest_sha256": self.checksum},
         )  # fmt: skip
-        os.rename(
-            self._manifest, f"{layout.RETURNED}.manifest", src_dir_fd=self.folder.fd, dst_dir_fd=self.folder.fd
-        )
+        os.rename(self._manifest, f"{layout.RETURNED}.manifest", src_dir_fd=self.folder.fd, dst_dir_fd=self.folder.fd)
 
     def _remove_staging(self) -> None:
         parent, name = os.path.split(self.staging)
@@ -411,9 +414,17 @@ class Returning:
             return
         try:
             if _is_there(parent_fd, name):
-                _remove_with_subvolumes(parent_fd, name, parent)
+                with self._unseen():
+                    _remove_with_subvolumes(parent_fd, name, parent)
         finally:
             os.close(parent_fd)
+
+    @contextlib.contextmanager
+    def _unseen(self) -> Iterator[None]:
+        """Where our folders have to lie inside the target: let its time not tell that they come and go."""
+        inside = os.path.dirname(self.staging) == self.target
+        with _same_times((None, self.target), (None, self.target)) if inside else contextlib.nullcontext():
+            yield
 
     # -- after a kill --------------------------------------------------------------------------------------------------
 
