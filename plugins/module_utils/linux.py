@@ -144,6 +144,12 @@ def _syscall_number(name: str, machine: str, pointer_bytes: int) -> int:
     return table[name]
 
 
+def ioctl_read(kind: int, number: int, size: int) -> int:
+    """Return the request _IOR(kind, number, size) of linux/ioctl.h for this machine."""
+    shift = 29 if os.uname().machine.startswith("ppc") else 30
+    return 2 << shift | size << 16 | kind << 8 | number
+
+
 def _ficlone_request(machine: str) -> int:
     """Return FICLONE of linux/fs.h, _IOW(0x94, 9, int); PowerPC encodes an ioctl's direction in its own way."""
     return 0x80049409 if machine.startswith("ppc") else 0x40049409

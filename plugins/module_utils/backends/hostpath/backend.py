@@ -85,11 +85,11 @@ class HostpathBackend:
         """Open the store; for ``writing`` lock it, and recover what killed runs left. `check` comes first."""
         with contextlib.ExitStack() as stack:
             stack.callback(self._close)
+            linux.raise_open_file_limit()
             makes = writing and self._desired.state == "present"
             if makes:
                 self.store.make_directory()
             if makes or (writing and self.store.exists()):
-                linux.raise_open_file_limit()
                 stack.enter_context(self.store.writing(self.options.lock_timeout))
                 if makes:
                     self.store.make()

@@ -80,14 +80,27 @@ def _sizes(backend: HostpathBackend, snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _files(path: str) -> Iterable[os.stat_result]:
-    pending = [path]
-    while pending:
-        with os.scandir(pending.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(entry.path)
-                else:
-                    yield entry.stat(follow_symlinks=False)
+    """Yield what is known of each file of a tree, at any depth: a path to it could be too long."""
+    frames = [os.open(path, DIRECTORY)]
+    below: list[list[str]] = []
+    try:
+        while frames:
+            if len(below) < len(frames):
+                below.append([])
+                with os.scandir(frames[-1]) as entries:
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            below[-1].append(entry.name)
+                        else:
+                            yield entry.stat(follow_symlinks=False)
+            elif below[-1]:
+                frames.append(os.open(below[-1].pop(), DIRECTORY, dir_fd=frames[-1]))
+            else:
+                below.pop()
+                os.close(frames.pop())
+    finally:
+        for fd in frames:
+            os.close(fd)
 
 
 def verify_snapshot(backend: HostpathBackend, snapshot: Snapshot) -> dict[str, Any]:
@@ -144,4 +157,6 @@ def _verify_subvolume(path: str) -> dict[str, Any]:
     read_only = bool(os.statvfs(path).f_flag & os.ST_RDONLY) or not os.access(path, os.W_OK)
     if not stat.S_ISDIR(os.lstat(path).st_mode) or not read_only:
         return {"proof": "none", "faults": [{"path": ".", "fault": "the subvolume is writable"}], "fault_count": 1}
-    return {"ok": True, "proof": "it is a read-only subvolume", "faults": [], "fault_count": 0}
+    untouched = subvolume.show(path).is_untouched
+    faults = [] if untouched else [{"path": ".", "fault": "the subvolume was written after its creation"}]
+    return {"ok": untouched, "proof": "read-only since its creation", "faults": faults, "fault_count": len(faults)}
