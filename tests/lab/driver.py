@@ -53,7 +53,7 @@ class Result(dict[str, Any]):
     def told(self) -> list[tuple[str, str | None, str, bool, str]]:
         """What check mode has to predict: target, name, action, changed and reason of each result."""
         keys = ("target", "name", "action", "changed", "reason")
-        return [tuple(each[key] for key in keys) for each in self["results"]]  # type: ignore[misc]
+        return [tuple(each[key] for key in keys) for each in self["results"]]
 
 
 def arguments(options: dict[str, Any], check_mode: bool = False, diff: bool = False) -> str:
