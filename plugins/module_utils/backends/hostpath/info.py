@@ -15,7 +15,7 @@ from typing import Any, Iterable
 
 from ...core.errors import StoreError
 from ...core.snapshot import Snapshot, as_tree
-from . import manifest
+from . import manifest, subvolume
 from .backend import HostpathBackend
 from .tree import DIRECTORY
 from .verify import Verification
@@ -152,7 +152,7 @@ def _verify_tree(folder: int, name: str, snapshot: Snapshot) -> dict[str, Any]:
 def _verify_subvolume(path: str) -> dict[str, Any]:
     """A read-only subvolume cannot have changed; Btrfs has checksums of its own, which `btrfs scrub` reads.
 
-    Its generation proves nothing: taking a snapshot of it, as a return does, raises that as well.
+    Root could have made it writable for a while, which Btrfs remembers.
     """
     read_only = bool(os.statvfs(path).f_flag & os.ST_RDONLY) or not os.access(path, os.W_OK)
     if not stat.S_ISDIR(os.lstat(path).st_mode) or not read_only:
