@@ -264,6 +264,13 @@ results:
       description: What the content that was there is called now.
       type: dict
       sample: {"name": "aside-20261122t013000z", "path": "/srv/web.aside-20261122t013000z"}
+    unseen_users:
+      description:
+        - Who may use the directory and could not be looked at, because this run lacks the privileges for it.
+        - Those who use it go on writing into the content that was set aside.
+      type: list
+      elements: str
+      sample: ["processes of other users, which procfs hides (hidepid)"]
     clone:
       description: Where the clone is.
       type: str

@@ -153,6 +153,9 @@ class Backend(Protocol):
     def commit(self, changes: Sequence[Change]) -> Sequence[Mapping[str, Any]]:
         """Make prepared changes of one verb count, all or none; return what there is to tell of each."""
 
+    def spend(self, target: str, token: str) -> None:
+        """Remember that a ``once`` token is used up, for a target that already held what was to be returned."""
+
     def undo(self, change: Change) -> None:
         """Take back a committed change. Raises where the storage cannot."""
 

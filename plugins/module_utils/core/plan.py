@@ -36,11 +36,15 @@ from .units import format_duration
 
 @dataclass(frozen=True)
 class Unchanged:
-    """A target (and perhaps one of its snapshots) that already is as asked, and why."""
+    """A target (and perhaps one of its snapshots) that already is as asked, and why.
+
+    ``once`` is the token that is thereby used up, if the caller gave one: what a job found done, it must not do later.
+    """
 
     target: str
     name: str | None
     reason: str
+    once: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,8 @@ class _Draft:
     def change(self, verb: str, situation: Situation, name: str, reason: str, **arguments: Any) -> None:
         self.changes.append(Change(verb, situation.target, name, reason, arguments))
 
-    def leave(self, situation: Situation, name: str | None, reason: str) -> None:
-        self.unchanged.append(Unchanged(situation.target, name, reason))
+    def leave(self, situation: Situation, name: str | None, reason: str, once: str | None = None) -> None:
+        self.unchanged.append(Unchanged(situation.target, name, reason, once))
 
     def block(self, situation: Situation, reason: str, remedy: str) -> None:
         self.blockers.append(Blocker(situation.target, reason, remedy))
@@ -197,7 +201,8 @@ def _plan_return(draft: _Draft, situations: Sequence[Situation]) -> None:
             fault = snapshot.extra.get("fault", "not ready")
             draft.block(situation, f"snapshot {draft.name!r} is not usable: {fault}", "return to another one")
         elif situation.unchanged is not None:
-            draft.leave(situation, draft.name, f"the content is that of the snapshot: {situation.unchanged}")
+            why = f"the content is that of the snapshot: {situation.unchanged}"
+            draft.leave(situation, draft.name, why, desired.once)
         elif _clear_the_way(draft, situation, snapshot):
             draft.change(
                 ROLL_BACK, situation, draft.name, "the content differs", keep_current=desired.keep_current,

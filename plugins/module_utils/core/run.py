@@ -84,9 +84,18 @@ class Run:
             self._take_back(plan.changes, results, prepared, committed)
             raise
         self._finish(plan.changes, committed)
+        self._spend_tokens(plan)
         if self._first_failure is not None:
             raise RunFailed(self._first_failure, results, self.warnings)
         return results
+
+    def _spend_tokens(self, plan: Plan) -> None:
+        for each in plan.unchanged:
+            if each.once is not None:
+                try:
+                    self._backend.spend(each.target, each.once)
+                except RestorePointError as error:
+                    self.warnings.append(str(error))
 
     def _prepare(self, changes: Sequence[Change], results: list[dict[str, Any]], prepared: list[int]) -> None:
         for index, change in enumerate(changes):

@@ -53,6 +53,7 @@ class HostpathBackend:
         self.warnings: list[str] = []
         self._by_path = {target.path: target for target in self.targets}
         self._folders: dict[str, Folder] = {}
+        self._unseen: dict[str, set[str]] = {}  #: by target, who may use it and could not be looked at
         self._desired = Desired(state="present")
         self._makings: dict[Change, Making] = {}
         self._returns: dict[Change, Returning] = {}
@@ -338,7 +339,9 @@ class HostpathBackend:
         if self.options.ignore_users or not os.path.isdir(path):
             return
         for place in [os.path.join(path, part) for part in self.options.paths] or [path]:
-            for user in find_users(place).describe():
+            users = find_users(place)
+            self._unseen.setdefault(path, set()).update(users.unseen)
+            for user in users.describe():
                 yield Blocker(path, user, "stop it, or set ignore_users: true", _RETURNS, "ignore_users")
 
     def _clone_facts(
@@ -579,7 +582,18 @@ class HostpathBackend:
             return {**report, "clone": under_way.target}
         if under_way.aside is not None and os.path.lexists(under_way.aside_path):
             report["aside"] = {"name": under_way.aside, "path": under_way.aside_path}
+        if self._unseen.get(change.target):
+            report["unseen_users"] = sorted(self._unseen[change.target])
         return report
+
+    def spend(self, target: str, token: str) -> None:
+        """Remember that a token is used up. See core/backend.py."""
+        folder = self._need_folder(target)
+        try:
+            returning.remember_token(folder, token, self.options.now())
+        except OSError as error:
+            reason = f"{error.strerror} ({folder.path})"
+            raise StoreError(f"remember once: {token} for {target}", reason, "mend that and run it again") from error
 
     def undo(self, change: Change) -> None:
         """Take back what was committed. See core/backend.py."""

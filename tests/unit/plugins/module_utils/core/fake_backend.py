@@ -186,6 +186,10 @@ class FakeBackend:
     #: What a new snapshot is described with.
     wanted: Mapping[str, Any] = {}
 
+    def spend(self, target: str, token: str) -> None:
+        """Remember a token."""
+        self.targets[target].returned[token] = self.now
+
     def undo(self, change: Change) -> None:
         """Put back what the change took, and take away what it made."""
         self._step("undo", change)
