@@ -155,12 +155,12 @@ def make_t2(target: pathlib.Path) -> None:
 
 
 def make_t3(target: pathlib.Path) -> None:
-    """One sparse file of 4 GiB, with attributes, links and special files beside it."""
+    """One sparse file of 4 GiB with 256 MiB of data in it, and attributes, links and special files beside it."""
     target.mkdir()
     with open(target / "sparse", "wb") as stream:
-        for gigabyte in range(4):
-            stream.seek(gigabyte << 30)
-            stream.write(os.urandom(1 << 20))
+        for number in range(64):
+            stream.seek(number << 26)
+            stream.write(os.urandom(4 << 20))
         stream.truncate(4 << 30)
     for number in range(50):
         path = target / f"file{number}"
