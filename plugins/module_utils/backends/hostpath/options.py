@@ -129,6 +129,8 @@ def check_part(part: str) -> str:
     pieces = part.rstrip("/").split("/")
     if part.startswith("/") or not part or any(piece in ("", ".", "..") for piece in pieces):
         raise InvalidInput(
-            f"return the part {part!r}", "it is no plain path below the target", "give it relative, without '.' or '..' in it"
+            f"return the part {part!r}",
+            "it is no plain path below the target",
+            "give it relative, without '.' or '..' in it",
         )
     return "/".join(pieces)
