@@ -9,7 +9,7 @@ May import ansible and what lies below.
 
 from __future__ import annotations
 
-import platform
+import os
 from typing import Any, Callable, Mapping, NoReturn, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
@@ -123,7 +123,7 @@ def _targets(module: AnsibleModule) -> list[HostTarget]:
         targets = [HostTarget(canonical(path, "a target")) for path in params["path"]]
     else:
         client = KubeClient(connection_options(module))
-        node = params["node_name"] or platform.node()
+        node = params["node_name"] or os.uname().nodename
         volumes = resolve_claims(client, params["namespace"], params["pvc"] or (), params["selector"], node)
         for warning in (each for volume in volumes for each in volume.warnings):
             module.warn(warning)

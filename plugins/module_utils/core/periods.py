@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import datetime
 import functools
-import zoneinfo
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Callable, Optional
 
@@ -25,7 +24,11 @@ _EPOCH_ORDINAL = datetime.date(1970, 1, 1).toordinal()
 def zone(name: str) -> datetime.tzinfo:
     """Return the IANA zone of that name; raises what zoneinfo.ZoneInfo raises."""
     # UTC is the default and must work on a machine without a time zone database.
-    return datetime.timezone.utc if name == "UTC" else zoneinfo.ZoneInfo(name)
+    if name == "UTC":
+        return datetime.timezone.utc
+    import zoneinfo  # a tenth of what starting the engine costs, and only keep rules need it
+
+    return zoneinfo.ZoneInfo(name)
 
 
 class Offsets(dict[int, Optional[int]]):

@@ -16,7 +16,6 @@ obvious version in tests/unit/plugins/module_utils/core/test_retention_twin.py m
 from __future__ import annotations
 
 import re
-import zoneinfo
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -193,8 +192,8 @@ def _known_zone(name: Any) -> str:
 def _zone_is_there(name: str) -> bool:
     try:
         zone(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        # A folder of the database, such as "Europe", is an OSError; a path that leaves it is a ValueError.
+    except (KeyError, ValueError, OSError):
+        # An unknown zone is a KeyError. A folder of the database, such as "Europe", is an OSError; a path that leaves it is a ValueError.
         return False
     return True
 

@@ -11,7 +11,6 @@ by the backend.
 from __future__ import annotations
 
 import os
-import platform
 import stat
 from dataclasses import dataclass, field
 from typing import Any, Mapping
@@ -192,7 +191,7 @@ class Creation:
             "created": timestamp(created),
             "sequence": 1 + max((int(each.metadata.get("sequence", 0)) for each in entries), default=0),
             "source": self._target.path,
-            "host": platform.node(),
+            "host": os.uname().nodename,
             "owner": desired.owner,
             "policy": desired.policy,
             "description": desired.description or "",
