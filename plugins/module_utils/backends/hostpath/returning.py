@@ -115,7 +115,9 @@ class Returning:
     @property
     def attempt(self) -> str:
         """What is attempted, for an error's first words."""
-        return f"{'return' if self.kind == RETURN else 'clone'} {self.snapshot!r} to {self.target}"
+        if self.kind == RETURN:
+            return f"return {self.target} to {self.snapshot!r}"
+        return f"clone {self.snapshot!r} to {self.target}"
 
     # -- staging -------------------------------------------------------------------------------------------------------
 
