@@ -202,6 +202,10 @@ class FileCopier:
                     st.st_ctime_ns, st.st_mtime_ns, st.st_size,
                 ) and written >= 0  # fmt: skip
                 if held_still or attempt == ATTEMPTS:
+                    if not held_still:
+                        # As its line in the manifest will say: cut where it grew, filled with zeros where it shrank.
+                        os.ftruncate(out, st.st_size)
+                        checksum = "-"
                     self._dress(out, st, xattrs)
                     settled = held_still and st.st_ctime_ns < started - TICK_NS
                     made = None if live else os.fstat(out)
