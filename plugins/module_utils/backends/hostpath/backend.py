@@ -30,7 +30,7 @@ from .compare import Comparison
 from .creation import Creation, Making, open_basis, remedy, returned_basis
 from .options import HostpathOptions, HostTarget, check_part, exclude_pattern
 from .returning import Removing, Returning, Source, Swap, failed
-from .store import Entry, Folder, Rename, Store, check_apart, discard, names_in, read_json, write_json
+from .store import FULL, Entry, Folder, Rename, Store, check_apart, discard, names_in, read_json, write_json
 from .tree import DIRECTORY, Basis
 
 STATES = frozenset({"present", "absent", "rolled_back", "cloned", "pruned"})
@@ -521,12 +521,25 @@ class HostpathBackend:
                 else:
                     renames += self._move_away(change)
             if renames:
-                self.store.apply(renames)
+                self._apply_removals(changes, renames)
         except BaseException:
             for change in reversed(moved):
                 self._removals.pop(change).undo()
             raise
         return [{} for _ in changes]
+
+    def _apply_removals(self, changes: Sequence[Change], renames: Sequence[Rename]) -> None:
+        try:
+            self.store.apply(renames)
+        except OSError as error:
+            if error.errno not in FULL or self.store.in_doubt:
+                raise
+            # A full disk may not even let a file be renamed (XFS). The manifests of what is to go make some room.
+            for change in changes:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(f"{change.name}.manifest", dir_fd=self._need_folder(change.target).fd)
+            self.store.sync()
+            self.store.apply([step for step in renames if not step.old.endswith(".manifest")])
 
     def _remove_aside(self, change: Change) -> None:
         folder = self._need_folder(change.target)

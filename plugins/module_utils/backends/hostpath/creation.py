@@ -115,12 +115,13 @@ class Creation:
             Limiter(limit) if limit else None,
             self._options.checksum,
         )
+        writer = manifest.Writer(self._folder.fd, f"{making.label}.manifest")
         basis = self._basis()
         if basis is None:
             self._warn_of_lost_sharing()
         return Take(
             files,
-            manifest.Writer(self._folder.fd, f"{making.label}.manifest"),
+            writer,
             exclude_pattern(self._options.exclude),
             self._inner_mounts(),
             self._progress(attempt),
@@ -129,20 +130,27 @@ class Creation:
         )
 
     def _copy(self, making: Making, take: Take) -> None:
+        try:
+            tally = self._walk(making, take)
+        finally:
+            try:
+                checksum = take.close()
+            finally:
+                if take.basis is not None:
+                    take.basis.close()
+        making.report = _report(tally, take.files)
+        making.metadata = {"manifest_sha256": checksum}
+
+    def _walk(self, making: Making, take: Take) -> Tally:
         source = os.open(self._target.path, DIRECTORY)
         try:
             dest = os.open(making.label, DIRECTORY, dir_fd=self._folder.fd)
             try:
-                tally = take.copy(source, dest)
+                return take.copy(source, dest)
             finally:
                 os.close(dest)
         finally:
             os.close(source)
-            checksum = take.close()
-            if take.basis is not None:
-                take.basis.close()
-        making.report = _report(tally, take.files)
-        making.metadata = {"manifest_sha256": checksum}
 
     def _basis(self) -> Basis | None:
         """Return what unchanged files can be linked to: what was last returned, or the newest sound snapshot."""
