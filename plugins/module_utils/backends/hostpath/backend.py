@@ -12,9 +12,11 @@ and `returning`. Here they are put together. Called by the bridge and the agent,
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import stat
-from typing import Any, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from ... import linux
 from ... import mounts as mount_table
@@ -28,7 +30,7 @@ from ...users import find_users
 from . import layout, manifest, returning, subvolume
 from .compare import Comparison
 from .creation import Creation, Making, open_basis, remedy, returned_basis
-from .options import HostpathOptions, HostTarget, check_part, exclude_pattern
+from .options import HostpathOptions, HostTarget, exclude_pattern, plain_parts
 from .returning import Removing, Returning, Source, Swap, failed
 from .store import FULL, Entry, Folder, Rename, Store, check_apart, discard, names_in, read_json, write_json
 from .tree import DIRECTORY, Basis
@@ -67,8 +69,7 @@ class HostpathBackend:
         for target in self.targets:
             check_apart(target.path, self.store.path)
         exclude_pattern(self.options.exclude)
-        for part in self.options.paths:
-            check_part(part)
+        self.options = dataclasses.replace(self.options, paths=plain_parts(self.options.paths))
         there_is_a_store = self.store.exists()
         if desired.state == "present":
             layout.check_new_name(desired.name or "")
@@ -97,7 +98,9 @@ class HostpathBackend:
                 self.warnings += self._recover()
                 loose = self.store.loose_mode()
                 if loose:
-                    self.warnings.append(f"others may look into the store {self.store.path} (mode {loose}): set it to 0700")
+                    self.warnings.append(
+                        f"others may look into the store {self.store.path} (mode {loose}): set it to 0700"
+                    )
                 stack.push(self._clean_up)
             yield
 
@@ -677,7 +680,9 @@ def check_directory(path: str) -> None:
     try:
         st = os.lstat(path)
     except OSError as error:
-        raise InvalidInput(f"take a snapshot of {path}", f"{error.strerror}", "name a directory that is there") from error
+        raise InvalidInput(
+            f"take a snapshot of {path}", f"{error.strerror}", "name a directory that is there"
+        ) from error
     if not stat.S_ISDIR(st.st_mode):
         kind = "a symbolic link" if stat.S_ISLNK(st.st_mode) else "no directory"
         raise InvalidInput(f"take a snapshot of {path}", f"it is {kind}", "name the directory itself")
@@ -705,10 +710,11 @@ def canonical(path: str, what: str) -> str:
         raise InvalidInput(f"use {path!r} as {what}", "it is relative", "give it from / on")
     if "\0" in path:
         raise InvalidInput(f"use {path!r} as {what}", "it holds a NUL character", "give a path that can exist")
-    whole = os.path.normpath(path).replace("//", "/")
-    if whole == "/":
-        return whole
-    return os.path.join(os.path.realpath(os.path.dirname(whole)), os.path.basename(whole))
+    above, name = os.path.split(path.rstrip("/"))
+    if name in ("", ".", ".."):
+        return "/" + os.path.realpath(path).lstrip("/")
+    # Links are resolved before "..", as the kernel does it. Two slashes at the beginning are one here.
+    return os.path.join("/" + os.path.realpath(above or "/").lstrip("/"), name)
 
 
 def _is_the_aside(record: Mapping[str, Any]) -> bool:

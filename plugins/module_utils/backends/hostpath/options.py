@@ -134,3 +134,9 @@ def check_part(part: str) -> str:
             "give it relative, without '.' or '..' in it",
         )
     return "/".join(pieces)
+
+
+def plain_parts(parts: Sequence[str]) -> tuple[str, ...]:
+    """Return parts that are to be returned, each once, and none that lies in another. Raises InvalidInput."""
+    plain = dict.fromkeys(check_part(part) for part in parts)
+    return tuple(part for part in plain if not any(part.startswith(f"{other}/") for other in plain))
