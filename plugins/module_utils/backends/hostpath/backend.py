@@ -81,6 +81,8 @@ class HostpathBackend:
             layout.check_name(desired.name)
         for target in self.targets if desired.state == "rolled_back" else ():
             check_returnable(target.path, bool(self.options.paths))
+        if desired.state == "rolled_back":
+            check_side_by_side([target.path for target in self.targets])
 
     @contextlib.contextmanager
     def session(self, writing: bool) -> Iterator[None]:
@@ -178,34 +180,36 @@ class HostpathBackend:
                     for each in snapshots if not each.ready]  # fmt: skip
         situation = Situation(target.path, snapshots, asides, warnings=tuple(warnings))
         snapshot = situation.find(desired.name) if desired.name else None
-        unchanged, returned, clone_of = None, {}, None
+        unchanged, difference, returned, clone_of = None, None, {}, None
         blockers: tuple[Blocker, ...] = ()
         if desired.state == "rolled_back" and folder is not None:
             returned = returning.known_tokens(folder)
             if snapshot is not None and snapshot.ready and desired.once not in returned:
-                unchanged = self._why_unchanged(folder, target, snapshot)
+                unchanged, difference = self._compare(folder, target, snapshot)
                 blockers = () if unchanged else tuple(self._return_blockers(target, snapshot, desired))
         if desired.state == "cloned":
             clone_of, blockers = self._clone_facts(target, folder, desired, snapshot)
-        return Situation(target.path, snapshots, asides, blockers, unchanged, returned, clone_of, tuple(warnings))
+        return Situation(
+            target.path, snapshots, asides, blockers, unchanged, difference, returned, clone_of, tuple(warnings)
+        )
 
     # -- proof that nothing changed ------------------------------------------------------------------------------------
 
-    def _why_unchanged(self, folder: Folder, target: HostTarget, snapshot: Snapshot) -> str | None:
-        """Say why the target is proven to hold what the snapshot holds; None where it differs."""
+    def _compare(self, folder: Folder, target: HostTarget, snapshot: Snapshot) -> tuple[str | None, str | None]:
+        """Say why the target is proven to hold what the snapshot holds, or else what differs first."""
         stored = self._tree_of(target.path, snapshot)
         if not os.path.isdir(target.path):
-            return None
+            return None, "the directory is missing"
         is_subvolume = snapshot.extra.get("strategy") == "subvolume"
         if is_subvolume and not self.options.paths and os.stat(target.path).st_ino == 256:
             proof = subvolume.proof_of_equality(target.path, stored)
             if proof is not None:
-                return proof
+                return proof, None
         if self.options.paths:
             differs = self._parts_difference(target.path, stored)
         else:
             differs = self._difference(folder, target.path, snapshot, stored, is_subvolume)
-        return None if differs else "every file has the same content, attributes and times"
+        return (None, differs) if differs else ("every file has the same content, attributes and times", None)
 
     def _difference(
         self, folder: Folder, target: str, snapshot: Snapshot, stored: str, same_inodes: bool
@@ -702,6 +706,16 @@ def check_returnable(path: str, parts: bool) -> None:
     if not stat.S_ISDIR(st.st_mode):
         kind = "a symbolic link" if stat.S_ISLNK(st.st_mode) else "no directory"
         raise InvalidInput(f"return {path}", f"it is {kind}", "move it out of the way first")
+
+
+def check_side_by_side(paths: Sequence[str]) -> None:
+    """Raise InvalidInput where one of the targets of a return lies in another, and would change places with it."""
+    for inner in paths:
+        for outer in paths:
+            if inner.startswith(f"{outer.rstrip('/')}/") and inner != outer:
+                raise InvalidInput(
+                    f"return {outer} and {inner} in one call", "one lies in the other", "return one after the other"
+                )
 
 
 def canonical(path: str, what: str) -> str:

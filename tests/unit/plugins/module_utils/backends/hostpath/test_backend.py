@@ -83,8 +83,8 @@ def test_a_new_description_is_written_and_nothing_else_changes(place):
 def test_a_snapshot_that_is_too_old_is_replaced_in_one_step(place):
     place.call("present")
     (place.target / "d" / "f").write_text("two")
+    place.now += HOUR
     with pytest.raises(Blocked, match="older than max_age 1h"):
-        place.now += HOUR
         place.call("present", max_age=HOUR)
     assert (place.snapshot() / "d" / "f").read_text() == "one"
     place.now += HOUR
@@ -231,7 +231,7 @@ def test_only_the_parts_that_were_asked_for_are_returned(place):
     for name in ("d/f", "other"):
         (place.target / name).write_text("two")
     options = {"paths": ("d",)}
-    (result,) = place.call("rolled_back", options=options)
+    assert place.actions("rolled_back", options=options) == ["rolled_back"]
     assert (place.target / "d" / "f").read_text() == "one"
     assert (place.target / "other").read_text() == "two"
     assert (place.path / asides(place)[0] / "d" / "f").read_text() == "two"
@@ -494,6 +494,15 @@ def test_a_busy_store_is_an_error_that_names_the_holder(place):
     backend = place.backend()
     with backend.store.writing(0), pytest.raises(LockTimeout, match=str(os.getpid())):
         place.call("present", "y", options={"lock_timeout": 0.0})
+
+
+def test_targets_that_lie_in_each_other_are_not_returned_in_one_call(tmp_path):
+    place = Place(tmp_path, "a", "a/b")
+    place.take()
+    (place.targets[1] / "f").write_text("two")
+    with pytest.raises(InvalidInput, match="one lies in the other; return one after the other"):
+        place.call("rolled_back")
+    assert (place.targets[1] / "f").read_text() == "two"
 
 
 @pytest.mark.parametrize("path", ["", "srv", "./srv", "~/srv", "srv/../etc"])
