@@ -204,10 +204,10 @@ def _plan_return(draft: _Draft, situations: Sequence[Situation]) -> None:
             why = f"the content is that of the snapshot: {situation.unchanged}"
             draft.leave(situation, draft.name, why, desired.once)
         elif _clear_the_way(draft, situation, snapshot):
+            why = f"the content differs: {situation.difference}" if situation.difference else "the content differs"
             draft.change(
-                ROLL_BACK, situation, draft.name, "the content differs", keep_current=desired.keep_current,
-                once=desired.once,
-            )  # fmt: skip
+                ROLL_BACK, situation, draft.name, why, keep_current=desired.keep_current, once=desired.once
+            )
 
 
 def _clear_the_way(draft: _Draft, situation: Situation, snapshot: Snapshot) -> bool:
