@@ -113,7 +113,7 @@ class TreeCopy:
     ) -> None:
         self.tally = Tally()
         self.files = files
-        files.where = lambda: manifest.unescape(self.at[1:])
+        files.where = lambda: manifest.unescape(self.at[1:]) or "."
         self._writer = writer
         self._exclude = exclude
         self._mounts = mounts
