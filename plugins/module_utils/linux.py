@@ -150,6 +150,12 @@ def ioctl_read(kind: int, number: int, size: int) -> int:
     return 2 << shift | size << 16 | kind << 8 | number
 
 
+def ioctl_both(kind: int, number: int, size: int) -> int:
+    """Return the request _IOWR(kind, number, size) of linux/ioctl.h for this machine."""
+    write = 4 << 29 if os.uname().machine.startswith("ppc") else 1 << 30
+    return write | ioctl_read(kind, number, size)
+
+
 def _ficlone_request(machine: str) -> int:
     """Return FICLONE of linux/fs.h, _IOW(0x94, 9, int); PowerPC encodes an ioctl's direction in its own way."""
     return 0x80049409 if machine.startswith("ppc") else 0x40049409

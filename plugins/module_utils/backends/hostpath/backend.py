@@ -27,7 +27,7 @@ from ...core.names import aside_name, is_aside
 from ...core.snapshot import Snapshot
 from ...core.units import format_size
 from ...users import find_users
-from . import layout, manifest, returning, subvolume
+from . import layout, manifest, returning, subvolume, usage
 from .compare import Comparison
 from .creation import Creation, Making, open_basis, remedy, returned_basis
 from .options import HostpathOptions, HostTarget, exclude_pattern, plain_parts
@@ -116,7 +116,7 @@ class HostpathBackend:
         """Complete or remove what runs before left; return what was done, in words. Raises StoreError."""
         try:
             done = []
-            for path in self._known_targets():
+            for path in self.known_targets():
                 folder = self._folder(path)
                 if folder is not None:
                     done += returning.recover(folder)
@@ -126,12 +126,12 @@ class HostpathBackend:
                 f"use the store {self.store.path}", f"{error.strerror} ({error.filename})", "mend that and try again"
             ) from error
 
-    def _known_targets(self) -> list[str]:
-        try:
-            return list(self.store.targets())
-        except StoreError as error:
-            self.warnings.append(str(error))
-            return [target.path for target in self.targets]
+    def known_targets(self) -> list[str]:
+        """Return the directories that the store has snapshots of; folders that are nobody's are named in warnings."""
+        faults: list[str] = []
+        found = list(self.store.targets(faults))
+        self.warnings += [each for each in faults if each not in self.warnings]
+        return found
 
     def _close(self) -> None:
         for folder in self._folders.values():
@@ -290,10 +290,11 @@ class HostpathBackend:
             if _concerns(path, parts, inner):
                 yield Blocker(path, f"something is mounted in it, on {inner}", f"unmount {inner}", _RETURNS)
         yield from self._part_blockers(target, snapshot)
-        if not desired.keep_current and snapshot.extra.get("exclude"):
+        left_out = [*(snapshot.extra.get("exclude") or ()), *(snapshot.extra.get("left_out") or ())]
+        if not desired.keep_current and left_out and not parts:
             yield Blocker(
                 path,
-                "the snapshot left out " + ", ".join(snapshot.extra["exclude"]) + ", which would be lost",
+                f"the snapshot left out {', '.join(left_out)}, which would be lost",
                 "leave keep_current on",
                 _RETURNS,
             )
@@ -334,6 +335,8 @@ class HostpathBackend:
             return  # a copy may take no room there; if it does, the copy itself fails in time
         room = os.statvfs(where)
         free = room.f_bavail * room.f_frsize
+        if needed > free:
+            needed = usage.measure(self.stored_path(snapshot)).total  # holes need no room
         if needed > free:
             yield Blocker(
                 target,
@@ -465,7 +468,7 @@ class HostpathBackend:
         return Source(
             change.name,
             self._tree_of(change.target, found),
-            subvolume=found.extra.get("strategy") == "subvolume",
+            subvolume=subvolume.is_root(self._tree_of(change.target, found)),
             basis=basis,
         )
 

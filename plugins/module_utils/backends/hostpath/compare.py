@@ -104,14 +104,14 @@ class Comparison:
 
     def _enter(self, pair: _Pair) -> str | None:
         """Compare one directory and all in it that is no directory."""
+        if pair.path in self._mounts:
+            return None
         fault = _attributes(os.fstat(pair.live), os.fstat(pair.stored))
         if fault is None and read_xattrs(pair.live) != read_xattrs(pair.stored):
             fault = "has other extended attributes"
         if fault is not None:
             return f"{_shown(pair.path)} {fault}"
         block = self._blocks.take(pair.path) if self._blocks is not None else None
-        if pair.path in self._mounts:
-            return None
         names = self._listed(pair, pair.live, exclude=True)
         stored = self._listed(pair, pair.stored, exclude=False)
         if names != stored:
@@ -127,9 +127,7 @@ class Comparison:
         matches = self._exclude.fullmatch
         return [name for name in names if not matches(manifest.unescape(pair.child(name)[1:]))]
 
-    def _which_name(
-        self, pair: _Pair, block: manifest.Block | None, live: set[str], stored: set[str]
-    ) -> str | None:
+    def _which_name(self, pair: _Pair, block: manifest.Block | None, live: set[str], stored: set[str]) -> str | None:
         for name in sorted(stored - live):
             return f"{_shown(pair.child(name))} is missing"
         unkept = _not_kept(block.entries) if block is not None else set()

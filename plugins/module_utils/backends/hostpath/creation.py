@@ -103,7 +103,12 @@ class Creation:
     def _snapshot_subvolume(self, making: Making) -> None:
         making.has_manifest = False
         subvolume.snapshot(self._target.path, os.path.join(making.folder.path, making.label), read_only=True)
-        making.report = {"strategy": "subvolume", "inconsistent": [], "left_out": [], "not_kept": {}}
+        left_out = {
+            *subvolume.inside(self._target.path),
+            *(manifest.unescape(path[1:]) for path in self._inner_mounts()),
+        }
+        left_out = {path for path in left_out if not path.startswith(layout.STAGING)}
+        making.report = {"strategy": "subvolume", "inconsistent": [], "left_out": sorted(left_out), "not_kept": {}}
 
     # -- copies --------------------------------------------------------------------------------------------------------
 
@@ -261,7 +266,9 @@ def open_basis(folder: Folder, entry: Entry, name: str) -> Basis:
     except OSError as error:
         raise StoreError(f"use the manifest {name}.manifest", f"{error.strerror}", "verify the snapshot") from error
     if found != entry.metadata["manifest_sha256"]:
-        raise StoreError(f"use the manifest {name}.manifest", "it is not the one that was written", "verify the snapshot")
+        raise StoreError(
+            f"use the manifest {name}.manifest", "it is not the one that was written", "verify the snapshot"
+        )
     tree = os.open(entry.name, DIRECTORY, dir_fd=folder.fd)
     stream = manifest.open_manifest(folder.fd, f"{name}.manifest")
     blocks = manifest.Blocks(manifest.read_blocks(stream, name))

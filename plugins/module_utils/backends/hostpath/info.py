@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Any, Iterable
+from typing import Any
 
 from ...core.errors import StoreError
 from ...core.snapshot import Snapshot, as_tree
-from . import manifest, subvolume
+from . import manifest, subvolume, usage
 from .backend import HostpathBackend
 from .tree import DIRECTORY
 from .verify import Verification
@@ -38,7 +38,7 @@ def describe(
     with backend.session(writing=False):
         if not backend.store.exists():
             raise StoreError(f"look into {backend.store.path}", "there is no store", "take a snapshot first")
-        targets = [target.path for target in backend.targets] or list(backend.store.targets())
+        targets = [target.path for target in backend.targets] or backend.known_targets()
         snapshots, asides = [], []
         for target in targets:
             snapshots += [each for each in backend.snapshots(target) if name in (None, each.name)]
@@ -59,48 +59,12 @@ def _sizes(backend: HostpathBackend, snapshot: Snapshot) -> dict[str, Any]:
     """Measure a stored tree: files whose every name lies in it are its own, others it shares with its neighbours."""
     if not snapshot.ready:
         return {}
-    own = shared = 0
-    seen: dict[tuple[int, int], list[int]] = {}
-    for st in _files(backend.stored_path(snapshot)):
-        if st.st_nlink == 1:
-            own += st.st_blocks * 512
-        else:
-            known = seen.setdefault((st.st_dev, st.st_ino), [st.st_nlink, 0, st.st_blocks * 512])
-            known[1] += 1
-    for links, names, size in seen.values():
-        if links == names:
-            own += size
-        else:
-            shared += size
+    own, shared = usage.measure(backend.stored_path(snapshot))
     extra = {**snapshot.extra, "shared_bytes": shared}
     if snapshot.extra.get("cloned_files") or snapshot.extra.get("strategy") == "subvolume":
         # Blocks shared by reflinks or between subvolumes are not told apart by link counts.
         return {"extra": {**snapshot.extra, "apparent_bytes": own + shared}}
     return {"size_bytes": own, "extra": extra}
-
-
-def _files(path: str) -> Iterable[os.stat_result]:
-    """Yield what is known of each file of a tree, at any depth: a path to it could be too long."""
-    frames = [os.open(path, DIRECTORY)]
-    below: list[list[str]] = []
-    try:
-        while frames:
-            if len(below) < len(frames):
-                below.append([])
-                with os.scandir(frames[-1]) as entries:
-                    for entry in entries:
-                        if entry.is_dir(follow_symlinks=False):
-                            below[-1].append(entry.name)
-                        else:
-                            yield entry.stat(follow_symlinks=False)
-            elif below[-1]:
-                frames.append(os.open(below[-1].pop(), DIRECTORY, dir_fd=frames[-1]))
-            else:
-                below.pop()
-                os.close(frames.pop())
-    finally:
-        for fd in frames:
-            os.close(fd)
 
 
 def verify_snapshot(backend: HostpathBackend, snapshot: Snapshot) -> dict[str, Any]:

@@ -619,22 +619,34 @@ class Removing:
 
     def commit(self) -> None:
         """Rename it out of the way."""
-        _rename_new(self.path, self.staging)
+        with self._unseen():
+            _rename_new(self.path, self.staging)
 
     def undo(self) -> None:
         """Put it back."""
         if os.path.lexists(self.staging):
-            _rename_new(self.staging, self.path)
+            with self._unseen():
+                _rename_new(self.staging, self.path)
 
     def finish(self) -> None:
         """Remove it for good."""
         parent, name = os.path.split(self.staging)
         fd = os.open(parent, DIRECTORY)
         try:
-            _remove_with_subvolumes(fd, name, parent)
+            with self._unseen():
+                _remove_with_subvolumes(fd, name, parent)
         finally:
             os.close(fd)
         _unlink(self.folder.fd, f".{self.record['name']}.json")
+
+    @contextlib.contextmanager
+    def _unseen(self) -> Iterator[None]:
+        """Where it lies inside the target: let the target's time not tell that it goes."""
+        parent, name = os.path.split(self.path)
+        with (
+            _same_times((None, parent), (None, parent)) if name.startswith(layout.STAGING) else contextlib.nullcontext()
+        ):
+            yield
 
     def recover(self) -> str | None:
         """Complete what a killed run had begun; return what was done, in words, or None where it was nothing."""

@@ -245,15 +245,19 @@ class Store:
                 "restore that file, or name another store",
             )
 
-    def targets(self) -> Iterator[str]:
+    def targets(self, faults: list[str] | None = None) -> Iterator[str]:
         """Yield the directories that the store has snapshots of, sorted by the names of their folders.
 
-        Raises StoreError for a folder that is nobody's.
+        A folder that is nobody's is passed over and named in ``faults``; raises StoreError for it where that is None.
         """
         for name in self._folders():
             fd = os.open(name, _DIRECTORY, dir_fd=self.fd)
             try:
                 yield _target_of(fd, os.path.join(self.path, name))
+            except StoreError as error:
+                if faults is None:
+                    raise
+                faults.append(f"{os.path.join(self.path, name)} is passed over: {error.reason} ({layout.TARGET})")
             finally:
                 os.close(fd)
 

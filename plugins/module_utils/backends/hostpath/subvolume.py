@@ -10,13 +10,14 @@ store and the backend.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
 import struct
 from typing import NamedTuple
 
-from ... import linux, process
+from ... import linux, mounts, process
 
 #: The inode number of a subvolume's root directory (BTRFS_FIRST_FREE_OBJECTID in btrfs_tree.h).
 _ROOT_INODE = 256
@@ -24,6 +25,9 @@ _TIMEOUT = 600.0
 #: struct btrfs_ioctl_get_subvol_info_args of linux/btrfs.h: treeid, name, parent_id, dirid, generation, flags, three
 #: UUIDs, four transids, four times and what is reserved.
 _INFO = struct.Struct("=Q256sQQQQ16s16s16sQQQQ64s64x")
+#: The size of struct btrfs_ioctl_get_subvol_rootref_args: min_treeid, 255 pairs of treeid and dirid, their number; and
+#: of btrfs_ioctl_ino_lookup_user_args: dirid, treeid, name (256), path.
+_REFS = 4096
 
 
 class Subvolume(NamedTuple):
@@ -51,6 +55,46 @@ def is_subvolume(directory: int, name: str) -> bool:
     except FileNotFoundError:
         return False
     return stat.S_ISDIR(st.st_mode) and st.st_ino == _ROOT_INODE and st.st_dev != os.fstat(directory).st_dev
+
+
+def is_root(path: str) -> bool:
+    """Say whether a path is the root of a Btrfs subvolume, be it mounted there or not."""
+    return os.lstat(path).st_ino == _ROOT_INODE and mounts.containing(mounts.read_mounts(), path).fstype == "btrfs"
+
+
+def inside(path: str) -> list[str]:
+    """Return the paths, below a subvolume, of the subvolumes in it: a snapshot of it holds them as empty directories.
+
+    Raises OSError (BTRFS_IOC_GET_SUBVOL_ROOTREF and BTRFS_IOC_INO_LOOKUP_USER, Linux 4.18).
+    """
+    found, least = [], 0
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        while True:
+            answer = bytearray(_REFS)
+            struct.pack_into("=Q", answer, 0, least)
+            try:
+                fcntl.ioctl(fd, linux.ioctl_both(0x94, 61, _REFS), answer)
+                count = answer[_REFS - 8]
+            except OSError as error:
+                if error.errno != errno.EOVERFLOW:
+                    raise
+                count = 255  # and there are more
+            references = [struct.unpack_from("=QQ", answer, 8 + 16 * each) for each in range(count)]
+            found += [_path_inside(fd, *each) for each in references]
+            if count < 255:
+                return sorted(found)
+            least = references[-1][0] + 1
+    finally:
+        os.close(fd)
+
+
+def _path_inside(fd: int, tree: int, directory: int) -> str:
+    question = bytearray(_REFS)
+    struct.pack_into("=QQ", question, 0, directory, tree)
+    fcntl.ioctl(fd, linux.ioctl_both(0x94, 62, _REFS), question)
+    name, path = (bytes(each).split(b"\0", 1)[0] for each in (question[16:272], question[272:]))
+    return os.fsdecode(path + name)
 
 
 def can_snapshot(target: str, fstype: str, store_fstype: str, same_filesystem: bool) -> bool:
