@@ -271,7 +271,7 @@ def test_a_store_on_another_filesystem_keeps_all_of_it(lab, target, hard_place):
 
 
 def warnings(result):
-    return [str(each.get("msg", each)) if isinstance(each, dict) else str(each) for each in result.get("warnings", [])]
+    return [str(each) for each in result.get("warnings", [])]
 
 
 # -- as an ordinary user -----------------------------------------------------------------------------------------------
