@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import os
-from typing import Iterator, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from .tree import DIRECTORY
 
