@@ -65,6 +65,7 @@ class Comparison:
         self._mounts = mounts
         self._stored_of: dict[tuple[int, int], tuple[int, int]] = {}
         self._live_of: dict[tuple[int, int], tuple[int, int]] = {}
+        self._alone: dict[int, set[int]] = {}  #: by device, stored files that stand for one name of the live side
 
     def difference(self, live: int, stored: int) -> str | None:
         """Return the first difference in words, or None where there is none. Both are open directories."""
@@ -181,9 +182,18 @@ class Comparison:
 
     def _same_group(self, live: os.stat_result, stored: os.stat_result) -> bool:
         """Say whether names that are one file on one side are one file on the other."""
-        if live.st_nlink == 1 and stored.st_nlink == 1:
-            return True
-        one, other = (live.st_dev, live.st_ino), (stored.st_dev, stored.st_ino)
+        other = (stored.st_dev, stored.st_ino)
+        if live.st_nlink == 1:
+            if stored.st_nlink == 1:
+                return True
+            # Most files of a store have further names in other snapshots. A million of them have to fit into memory.
+            seen = self._alone.setdefault(stored.st_dev, set())
+            is_new = stored.st_ino not in seen and other not in self._live_of
+            seen.add(stored.st_ino)
+            return is_new
+        if stored.st_ino in self._alone.get(stored.st_dev, ()):
+            return False
+        one = (live.st_dev, live.st_ino)
         return self._stored_of.setdefault(one, other) == other and self._live_of.setdefault(other, one) == one
 
 

@@ -31,18 +31,22 @@ class Usage(NamedTuple):
 def measure(path: str) -> Usage:
     """Return what a tree takes; each file counts once, whatever the number of its names. Raises OSError."""
     own = shared = 0
-    seen: dict[tuple[int, int], list[int]] = {}
+    # By device and inode, how many names of a file were not seen: plain numbers, as there may be a million of them.
+    unseen: dict[int, dict[int, int]] = {}
     for st in _files(path):
+        size = st.st_blocks * 512
         if st.st_nlink == 1:
-            own += st.st_blocks * 512
-        else:
-            known = seen.setdefault((st.st_dev, st.st_ino), [st.st_nlink, 0, st.st_blocks * 512])
-            known[1] += 1
-    for links, names, size in seen.values():
-        if links == names:
             own += size
-        else:
+            continue
+        names = unseen.setdefault(st.st_dev, {})
+        if st.st_ino not in names:
             shared += size
+        left = names.get(st.st_ino, st.st_nlink) - 1
+        if left:
+            names[st.st_ino] = left
+        else:
+            names.pop(st.st_ino, None)
+            own, shared = own + size, shared - size
     return Usage(own, shared)
 
 
