@@ -331,7 +331,7 @@ def test_an_interrupt_that_waited_until_the_changes_counted_undoes_them():
 def test_a_token_is_used_up_by_a_return_that_found_nothing_to_do():
     backend = FakeBackend("a")
     backend.add("a", "x")
-    backend.targets["a"].content = backend.targets["a"].kept("x")
+    backend.targets["a"].content = "yesterday"
     first = Call(backend, state="rolled_back", name="x", once="job 1")
     assert [each["action"] for each in first.run.results] == ["unchanged"]
     backend.targets["a"].content = "what came after"

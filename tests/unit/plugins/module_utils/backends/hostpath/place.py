@@ -111,7 +111,11 @@ class Place:
 
     def info(self, **asked: Any) -> dict[str, Any]:
         """Return what the info module shows."""
-        return info.describe(self.backend(), **asked)
+        backend = self.backend()
+        try:
+            return info.describe(backend, **asked)
+        finally:
+            self.warnings = backend.warnings
 
     def names(self) -> list[str]:
         """Return the names of the snapshots of the first target, oldest first."""

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 import stat
+import time
 
 import pytest
 from hypothesis import given
@@ -108,7 +109,7 @@ def test_what_is_swapped_in_during_the_copy_is_not_followed(place, monkeypatch, 
     path = place.target / "f"
     path.write_bytes(b"1" * size)
     open_file = os.open
-    swapped = []
+    swapped: list[bool] = []
 
     def swap(name, flags, *arguments, **keywords):
         if name == "f" and not flags & os.O_CREAT and not swapped:
@@ -141,7 +142,7 @@ def test_a_directory_swapped_for_a_link_is_not_followed(place, monkeypatch):
     (place.target / "d").mkdir()
     (place.target / "d" / "f").write_text("x")
     open_file = os.open
-    swapped = []
+    swapped: list[bool] = []
 
     def swap(name, flags, *arguments, **keywords):
         if name == "d" and not swapped:
@@ -222,7 +223,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     found = Clock()
-    monkeypatch.setattr(files.time, "sleep", found.sleep)
+    monkeypatch.setattr(time, "sleep", found.sleep)
     return found
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -126,7 +127,8 @@ def test_an_empty_manifest_holds_nothing():
 # --- reading alongside a walk ----------------------------------------------------------------------------------------
 
 #: Directory trees as nested mappings.
-TREES = st.recursive(st.just({}), lambda below: st.dictionaries(NAMES, below, max_size=3), max_leaves=12)
+NO_TREE: st.SearchStrategy[dict[str, Any]] = st.just({})
+TREES = st.recursive(NO_TREE, lambda below: st.dictionaries(NAMES, below, max_size=3), max_leaves=12)
 
 
 def walk(tree, path=""):
