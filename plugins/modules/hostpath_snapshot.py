@@ -234,8 +234,16 @@ results:
       description: How many files it holds.
       type: int
       sample: 100000
+    directories:
+      description: How many directories it holds, the target itself included.
+      type: int
+      sample: 4000
+    others:
+      description: How many links, fifos, sockets and devices it holds.
+      type: int
+      sample: 12
     bytes:
-      description: How many bytes they hold.
+      description: How many bytes the files hold.
       type: int
       sample: 450000000
     copied_files:
@@ -246,6 +254,14 @@ results:
       description: How many bytes were written for that.
       type: int
       sample: 4500000
+    linked_files:
+      description: How many of them are hard links to the snapshot before.
+      type: int
+      sample: 99000
+    cloned_files:
+      description: How many of them are reflinks.
+      type: int
+      sample: 0
     inconsistent:
       description: Files that did not hold still while they were read.
       type: list
@@ -299,6 +315,20 @@ audit:
       change: create
       name: pre-upgrade
       outcome: done
+diff:
+  description:
+    - The two ends of what was done, by target. With O(state=rolled_back) it does not show the name of what was set aside.
+  returned: success, in diff mode
+  type: dict
+  contains:
+    before:
+      description: The snapshots of each target that changes, with their descriptions and labels.
+      type: dict
+      sample: {"/srv/web": {"snapshots": {}}}
+    after:
+      description: The same afterwards.
+      type: dict
+      sample: {"/srv/web": {"snapshots": {"pre-upgrade": {"description": "Before version 2", "labels": {}}}}}
 blockers:
   description: Every fact that forbids what was asked, on every target. Nothing was changed.
   returned: when there is any
