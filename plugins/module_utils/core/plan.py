@@ -296,13 +296,20 @@ def _point(desired: Desired, snapshot: Snapshot, own_only: bool) -> Point:
 def ends(plan: Plan, situations: Sequence[Situation], desired: Desired) -> dict[str, dict[str, Any]]:
     """Return the two ends of a plan, ``before`` and ``after``, as a diff shows them.
 
-    Each is ``{target: {"snapshots": {name: {description, labels}}, ...}}`` with the targets that change.
+    Each is ``{target: {"snapshots": {name: {description, labels}}, ...}}`` with the targets that change. A snapshot that
+    is replaced has ``created`` too: often nothing else tells it from the new one.
     """
     changed = {change.target for change in plan.changes}
     before = {each.target: _view(each, desired) for each in situations if each.target in changed}
     after = {each.target: _view(each, desired) for each in situations if each.target in changed}
     for change in plan.changes:
         _apply(after[change.target], change, desired)
+    by_target = {each.target: each for each in situations}
+    for change in plan.changes:
+        old = by_target[change.target].find(change.name) if change.verb == REPLACE else None
+        if old is not None:
+            before[change.target]["snapshots"][change.name]["created"] = timestamp(old.created)
+            after[change.target]["snapshots"][change.name]["created"] = "now"
     return {"before": before, "after": after}
 
 

@@ -493,3 +493,15 @@ def test_the_diff_shows_only_targets_that_change():
         "before": {"b": {"snapshots": {"x": {"description": "old", "labels": {}}}}},
         "after": {"b": {"snapshots": {}}},
     }
+
+
+def test_the_diff_of_a_snapshot_that_is_replaced_says_of_when_the_old_one_is():
+    backend = FakeBackend()
+    backend.add("a", "x", created=1_000_000_000)
+    desired = Desired(state="present", name="x", max_age=HOUR, replace=True)
+    plan = plan_of(backend, "present", max_age=HOUR, replace=True)
+    old = {"description": "", "labels": {}, "created": "2001-09-09T01:46:40Z"}
+    assert ends(plan, backend.situations(desired), desired) == {
+        "before": {"a": {"snapshots": {"x": old}}},
+        "after": {"a": {"snapshots": {"x": {**old, "created": "now"}}}},
+    }
