@@ -42,8 +42,8 @@ def test_the_metadata_says_all_that_people_and_later_versions_need(place):
     manifest = (place.folder / "x.manifest").read_bytes()
     assert {key: found[key] for key in (
         "format", "name", "created", "sequence", "source", "host", "owner", "policy", "description", "labels",
-        "exclude", "checksum", "strategy", "files", "directories", "others", "bytes", "inconsistent", "left_out", "not_kept",
-        "manifest_sha256",
+        "exclude", "checksum", "strategy", "files", "directories", "others", "bytes", "inconsistent", "left_out",
+        "not_kept", "manifest_sha256",
     )} == {
         "format": 1, "name": "x", "created": "2023-11-14T23:13:20Z", "sequence": 1, "source": str(place.target),
         "host": platform.node(), "owner": "nightly", "policy": "nightly", "description": "d", "labels": {"app": "web"},
