@@ -9,10 +9,13 @@ The run is made in a process of its own, which ends without a word at its n-th c
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import pathlib
 import shutil
 import time
+from typing import Any
 
 import pytest
 
@@ -102,9 +105,9 @@ def copy_of(template, path):
     old.rename(new)
     aside = next(new.glob(".aside-*.json"))
     there = next(place.path.glob("target.aside-*"))
-    text = aside.read_text()
-    inode = next(template.path.glob("target.aside-*")).stat().st_ino
-    aside.write_text(text.replace(f'"inode": {inode}', f'"inode": {there.stat().st_ino}'))
+    record = json.loads(aside.read_text())
+    record.update(inode=there.stat().st_ino, beside=place.path.stat().st_ino)
+    aside.write_text(json.dumps(record))
     return place
 
 
@@ -124,7 +127,7 @@ def leftovers(place):
     return beside + inside + journal
 
 
-ACTIONS = {
+ACTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "return": ("rolled_back", {}),
     "return without keeping": ("rolled_back", {"keep_current": False}),
     "return of parts": ("rolled_back", {"options": {"paths": ("d/f", "other")}}),
@@ -140,7 +143,7 @@ ACTIONS = {
 @pytest.mark.parametrize("action", ACTIONS)
 def test_a_run_that_is_killed_anywhere_loses_nothing_and_the_next_one_goes_well(tmp_path, template, action):
     state, asked = ACTIONS[action]
-    name = asked.get("name", "x")
+    name, parts = asked.get("name", "x"), asked.get("options", {}).get("paths", ())
     was_killed, steps = True, 0
     while was_killed:
         place = copy_of(template, tmp_path / str(steps))
@@ -151,16 +154,16 @@ def test_a_run_that_is_killed_anywhere_loses_nothing_and_the_next_one_goes_well(
         before, snapshots, kept = picture(place.target), stored(place), asides(place)
         if action == "remove an aside":
             (name,) = kept
-        was_killed = killed_after(steps, lambda: place.call(state, name, **more))
+        was_killed = killed_after(steps, functools.partial(place.call, state, name, **more))
 
         # Whatever it had come to: the target is there, and is what it was or what it shall be.
         if state != "rolled_back":
             assert picture(place.target) == before
-        elif not asked.get("options"):
+        elif not parts:
             assert picture(place.target) in (before, snapshots["x"])
         # A snapshot that can be seen and used is whole.
         for seen, content in stored(place).items():
-            usable = [each for each in place.info()["snapshots"] if each["name"] == seen][0]["ready"]
+            usable = next(each for each in place.info()["snapshots"] if each["name"] == seen)["ready"]
             assert not usable or content in (snapshots.get(seen), before)
 
         place.now += 7200
@@ -169,10 +172,10 @@ def test_a_run_that_is_killed_anywhere_loses_nothing_and_the_next_one_goes_well(
         after = stored(place)
         if state == "rolled_back":
             assert after == snapshots
-            wanted = {**before, **{part: snapshots["x"][part] for part in asked.get("options", {}).get("paths", ())}}
+            wanted = {**before, **{part: snapshots["x"][part] for part in parts}}
             found = picture(place.target)
             assert {path: each[5] for path, each in found.items()} == {
-                path: each[5] for path, each in (wanted if asked.get("options") else snapshots["x"]).items()
+                path: each[5] for path, each in (wanted if parts else snapshots["x"]).items()
             }
             gone = [content for aside, content in asides(place).items() if aside not in kept]
             # Of two parts, one may have been returned by the run that was killed, and the other by the next one.
