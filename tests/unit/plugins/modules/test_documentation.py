@@ -89,7 +89,7 @@ def test_every_result_is_documented(place):
         returned = call(place, name="x", state="rolled_back", **options_of_return)
     assert not returned["changed"]
     call(place, name="x", state="cloned", clone=[str(place / "clone")])
-    next(place.glob("store/*/x.json")).write_text("damaged")
+    next(place.glob("store/*-target-*/x.json")).write_text("damaged")
     assert call(place, name="x", replace=True)["results"][0]["action"] == "replaced"
     pruned = call(place, state="pruned", keep={"last": 1}, asides={"last": 1})
     assert pruned["decisions"]

@@ -505,3 +505,14 @@ def test_the_diff_of_a_snapshot_that_is_replaced_says_of_when_the_old_one_is():
         "before": {"a": {"snapshots": {"x": old}}},
         "after": {"a": {"snapshots": {"x": {**old, "created": "now"}}}},
     }
+
+
+def test_the_diff_tells_a_replaced_snapshot_from_the_one_before_it():
+    backend = FakeBackend()
+    backend.add("a", "x", created=1_000_000_000)
+    desired = Desired(state="present", name="x", max_age=HOUR, replace=True)
+    diff = ends(plan_of(backend, "present", max_age=HOUR, replace=True), backend.situations(desired), desired)
+    assert [diff[end]["a"]["snapshots"]["x"]["created"] for end in ("before", "after")] == [
+        "2001-09-09T01:46:40Z",
+        "now",
+    ]
