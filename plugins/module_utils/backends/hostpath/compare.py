@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Iterable, Pattern
+from re import Pattern
 
 from . import manifest
 from .files import NOT_KEPT, read_xattrs

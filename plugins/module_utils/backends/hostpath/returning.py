@@ -20,8 +20,9 @@ import errno
 import hashlib
 import os
 import stat
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Callable, Iterator, Mapping, Sequence
+from typing import Any, Callable
 
 from ... import linux, mounts
 from ...core.errors import RestorePointError, StoreError
@@ -721,10 +722,8 @@ def _is_there(directory: int | None, name: str) -> bool:
 
 
 def _unlink(directory: int, name: str) -> None:
-    try:
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=directory)
-    except FileNotFoundError:
-        pass
 
 
 def failed(attempt: str, error: OSError, target: str, parts: Sequence[str]) -> RestorePointError:

@@ -17,8 +17,9 @@ import json
 import os
 import stat
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any
 
 from ... import linux
 from ...core.errors import InvalidInput, RestorePointError, StoreError
@@ -518,10 +519,8 @@ def write_json(directory: int, name: str, data: Mapping[str, Any]) -> None:
             os.fsync(fd)
         os.rename(hidden, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
-        try:
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(hidden, dir_fd=directory)
-        except FileNotFoundError:
-            pass
         raise
     os.fsync(directory)
 
