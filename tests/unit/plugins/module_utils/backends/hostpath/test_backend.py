@@ -14,7 +14,6 @@ import subprocess
 
 import pytest
 
-from ansible_collections.restorepoint.core.plugins.module_utils.backends.hostpath import subvolume
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.hostpath.backend import canonical
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import (
     Blocked,
@@ -28,12 +27,6 @@ from ansible_collections.restorepoint.core.plugins.module_utils.core.run import 
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.backends.hostpath.place import Place, picture
 
 HOUR = 3600
-
-
-@pytest.fixture(autouse=True)
-def _no_subvolumes(monkeypatch):
-    """Where the temporary directory lies on Btrfs, these tests are about copies all the same."""
-    monkeypatch.setattr(subvolume, "can_snapshot", lambda *_: False)
 
 
 @pytest.fixture

@@ -14,15 +14,10 @@ import stat
 
 import pytest
 
-from ansible_collections.restorepoint.core.plugins.module_utils.backends.hostpath import creation, subvolume
+from ansible_collections.restorepoint.core.plugins.module_utils.backends.hostpath import creation
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.hostpath.options import HostTarget
 from ansible_collections.restorepoint.core.plugins.module_utils.core.run import RunFailed
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.backends.hostpath.place import Place
-
-
-@pytest.fixture(autouse=True)
-def _no_subvolumes(monkeypatch):
-    monkeypatch.setattr(subvolume, "can_snapshot", lambda *_: False)
 
 
 @pytest.fixture

@@ -10,14 +10,8 @@ import os
 
 import pytest
 
-from ansible_collections.restorepoint.core.plugins.module_utils.backends.hostpath import subvolume
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import StoreError
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.backends.hostpath.place import Place, picture
-
-
-@pytest.fixture(autouse=True)
-def _no_subvolumes(monkeypatch):
-    monkeypatch.setattr(subvolume, "can_snapshot", lambda *_: False)
 
 
 @pytest.fixture
