@@ -192,15 +192,19 @@ class FileCopier:
 
     def _copy_open(self, fd: int, dest: int, name: str, st: os.stat_result, live: bool) -> Copied:
         for attempt in range(1, ATTEMPTS + 1):
+            if live:
+                st = _rested(fd, st)
             started = time.time_ns()
             out = os.open(name, _WRITE, st.st_mode & 0o777, dir_fd=dest)
             try:
                 checksum, written = self._content(fd, out, st)
                 xattrs = read_xattrs(fd)
                 after = os.fstat(fd) if live else st
-                held_still = (after.st_ctime_ns, after.st_mtime_ns, after.st_size) == (
+                same = (after.st_ctime_ns, after.st_mtime_ns, after.st_size) == (
                     st.st_ctime_ns, st.st_mtime_ns, st.st_size,
-                ) and written >= 0  # fmt: skip
+                )  # fmt: skip
+                is_hot = live and started - TICK_NS <= st.st_ctime_ns <= started
+                held_still = same and written >= 0 and not is_hot
                 if held_still or attempt == ATTEMPTS:
                     if not held_still:
                         # As its line in the manifest will say: cut where it grew, filled with zeros where it shrank.
@@ -250,7 +254,7 @@ class FileCopier:
         done = hashed = 0
         start = _next_data(fd, 0)
         while start is not None and start < size:
-            end = min(os.lseek(fd, start, os.SEEK_HOLE), size)
+            end = min(_next_hole(fd, start), size)
             if digest is not None:
                 _hash_zeros(digest, start - hashed)
                 hashed = end
@@ -419,6 +423,29 @@ def _next_data(fd: int, start: int) -> int | None:
         if error.errno == errno.ENXIO:
             return None
         raise
+
+
+def _next_hole(fd: int, start: int) -> int:
+    """Return where the data that begins at ``start`` ends."""
+    try:
+        return os.lseek(fd, start, os.SEEK_HOLE)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return start + 1  # the file was cut short meanwhile: reading there will show it
+        raise
+
+
+def _rested(fd: int, st: os.stat_result) -> os.stat_result:
+    """Wait until the last change of a file is older than a tick; return its state then.
+
+    The kernel stamps a file when a write begins. Who reads it within that write gets a mixture of old and new bytes, and
+    finds the same times before and after.
+    """
+    left = st.st_ctime_ns + TICK_NS - time.time_ns()
+    if not 0 <= left <= TICK_NS:
+        return st
+    time.sleep(left / 1e9 + 0.001)
+    return os.fstat(fd)
 
 
 def _hash_zeros(digest: Any, count: int) -> None:

@@ -350,7 +350,8 @@ class Take(TreeCopy):
         if st.st_nlink != 1 or st.st_mode & 0o170000 != 0o100000:
             return None
         self._now_at(frame, name)
-        started = time.time_ns()
+        if st.st_ctime_ns >= time.time_ns() - TICK_NS:
+            return None  # somebody may be writing to it
         try:
             done = self.files.small(frame.source, frame.dest, name, st, live=True)
         except (FileNotFoundError, Replaced):
@@ -363,8 +364,6 @@ class Take(TreeCopy):
         tally.bytes += st.st_size
         tally.copied_bytes += st.st_size
         digest = manifest.xattr_digest(done[0]) if done[0] else "-"
-        if st.st_ctime_ns >= started - TICK_NS:
-            prefix = f"{manifest.escape(name)}\t{manifest.unsettled_key(st)}\t"
         return f"{prefix}-\t{digest}\t-\t-\n"
 
     def _name_group(self, path: str, st: os.stat_result, rest: str) -> None:
