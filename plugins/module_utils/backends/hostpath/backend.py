@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,6 +39,10 @@ from .tree import DIRECTORY, Basis
 STATES = frozenset({"present", "absent", "rolled_back", "cloned", "pruned"})
 _RETURNS = frozenset({core.ROLL_BACK})
 _COPIES = frozenset({core.ROLL_BACK, core.CLONE})
+#: What a call says of a file that went away, or became one of another kind, since its directory was read.
+_MOVED = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.ESPIPE, errno.EINVAL, errno.EISDIR}
+)
 #: Filesystems on which a copy of a large file takes no room.
 _REFLINKS = ("btrfs", "xfs", "bcachefs")
 
@@ -205,10 +210,19 @@ class HostpathBackend:
             proof = subvolume.proof_of_equality(target.path, stored)
             if proof is not None:
                 return proof, None
-        if self.options.paths:
-            differs = self._parts_difference(target.path, stored)
-        else:
-            differs = self._difference(folder, target.path, snapshot, stored, is_subvolume)
+        try:
+            if self.options.paths:
+                differs = self._parts_difference(target.path, stored)
+            else:
+                differs = self._difference(folder, target.path, snapshot, stored, is_subvolume)
+        except OSError as error:
+            if error.errno not in _MOVED:
+                raise RestorePointError(
+                    f"compare {target.path} with snapshot {snapshot.name!r}",
+                    f"{error.strerror} ({error.filename})" if error.filename else str(error.strerror),
+                    "run as root, or as the user that may read all of it",
+                ) from error
+            differs = f"{error.filename or 'something in it'} was replaced while it was compared"
         return (None, differs) if differs else ("every file has the same content, attributes and times", None)
 
     def _difference(
@@ -223,8 +237,6 @@ class HostpathBackend:
             stored_fd = os.open(stored, DIRECTORY)
             try:
                 return comparison.difference(live_fd, stored_fd)
-            except FileNotFoundError as error:
-                return f"{error.filename} went away while it was compared"
             finally:
                 os.close(stored_fd)
         finally:

@@ -315,6 +315,8 @@ class Store:
             return self._fault(folder, f"{name}.json", f"its metadata is corrupt: {reason}", name)
         if not has_tree:
             return Entry(name, metadata, "its tree is missing", created)
+        if not _is_directory(folder.fd, name):
+            return Entry(name, metadata, "its tree is no directory", created)
         return Entry(name, metadata, None, created)
 
     def _metadata(self, folder: Folder, name: str) -> tuple[Mapping[str, Any], int]:
