@@ -18,8 +18,8 @@ import os
 import pathlib
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Iterator
 
 PREFIX = "restorepoint-lab-"
 GIB = 1 << 30

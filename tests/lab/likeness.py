@@ -13,7 +13,8 @@ import hashlib
 import os
 import stat
 import subprocess
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _BLOCK = 4096
