@@ -1,0 +1,110 @@
+# Copyright (c) the restorepoint.core authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The options of hostpath_snapshot, through the module itself: which go together, and what they come to mean."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from ansible_collections.restorepoint.core.plugins.module_utils.bridge import hostpath as bridge
+from ansible_collections.restorepoint.core.plugins.module_utils.core.claims import ClaimVolume
+from ansible_collections.restorepoint.core.plugins.modules import hostpath_snapshot, hostpath_snapshot_info
+from ansible_collections.restorepoint.core.tests.unit.plugins.modules.running import run
+
+
+@pytest.fixture
+def place(tmp_path):
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / "f").write_text("one")
+    return tmp_path
+
+
+def call(place, module=hostpath_snapshot, **options):
+    return run(module, store=str(place / "store"), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"name": "x"}, "one of the following is required: path, namespace"),
+        ({"name": "x", "path": ["/a"], "namespace": "web"}, "mutually exclusive"),
+        ({"name": "x", "path": ["/a"], "pvc": ["data"], "namespace": "web"}, "mutually exclusive"),
+        ({"name": "x", "pvc": ["data"]}, "one of the following is required: path, namespace"),
+        ({"name": "x", "namespace": "web", "pvc": ["data"], "selector": "a=b"}, "mutually exclusive"),
+        ({"path": ["/a"]}, "state is present but all of the following are missing: name"),
+        ({"path": ["/a"], "state": "rolled_back"}, "all of the following are missing: name"),
+        ({"path": ["/a"], "state": "cloned", "name": "x"}, "all of the following are missing: clone"),
+        ({"path": ["/a"], "state": "pruned"}, "any of the following are missing: keep, asides"),
+        ({"path": ["/a"], "state": "gone", "name": "x"}, "value of state must be one of"),
+        ({"path": ["/a"], "name": "x", "state": "pruned", "keep": {"sometimes": 1}}, "sometimes"),
+        ({"path": ["a"], "name": "x"}, "Cannot use 'a' as a target: it is relative"),
+        ({"path": [], "name": "x"}, "path is empty"),
+        ({"path": ["/a"], "name": "x", "bandwidth_limit": "fast"}, "it is not a size"),
+        ({"path": ["/a"], "name": "x", "bandwidth_limit": "0"}, "nothing could ever be copied"),
+        ({"path": ["/a"], "name": "x", "lock_timeout": -1}, "it is negative"),
+        ({"path": ["/a"], "name": "x", "max_age": "10"}, "it is not a duration"),
+        ({"path": ["/a"], "name": "x", "owner": "A"}, "as an owner"),
+        ({"path": ["/a"], "state": "pruned", "keep": {"last": -2}}, "it is not a number that can be used here"),
+        ({"path": ["/a"], "state": "pruned", "keep": {"last": 1}, "timezone": "Mars/Base"}, "time zone"),
+        ({"path": ["/a", "/b"], "state": "cloned", "name": "x", "clone": ["/c"]}, "as many paths as there are targets"),
+        ({"path": ["/a", "/b"], "state": "cloned", "name": "x", "clone": ["/c", "/c"]}, "different places for clones"),
+    ],
+)
+def test_what_cannot_be_meant_is_an_error_and_touches_nothing(place, options, words):
+    result = call(place, **options)
+    assert result["failed"]
+    assert words in result["msg"]
+    assert os.listdir(place) == ["target"]
+
+
+def test_a_target_that_is_named_twice_is_one(place):
+    twice = [str(place / "target"), f"{place}/./target/"]
+    assert [each["target"] for each in call(place, path=twice, name="x")["results"]] == [str(place / "target")]
+
+
+def test_check_mode_makes_no_store(place):
+    result = call(place, path=[str(place / "target")], name="x", check_mode=True)
+    assert (result["changed"], os.listdir(place)) == (True, ["target"])
+
+
+def test_a_second_run_changes_nothing(place):
+    asked = {"path": [str(place / "target")], "name": "x", "labels": {"a": 1}, "description": "d"}
+    assert [call(place, **asked)["changed"] for _ in range(2)] == [True, False]
+
+
+def test_the_options_reach_the_copy(place):
+    (place / "target" / "x.log").write_text("x")
+    result = call(place, path=[str(place / "target")], name="x", exclude=["*.log"], checksum=True, owner="nightly")
+    (made,) = result["results"]
+    assert made["files"] == 1
+    extra = made["snapshot"]["extra"]
+    assert (extra["exclude"], extra["checksum"], made["snapshot"]["owner"]) == (["*.log"], "sha256", "nightly")
+
+
+def test_claims_become_directories_and_are_written_down(place, monkeypatch):
+    asked = []
+
+    def resolve(client, *question):
+        asked.append(question)
+        return [ClaimVolume("web", "data", "pv-1", str(place / "target"), ("node1",), "local", "uid-1")]
+
+    monkeypatch.setattr(bridge, "resolve_claims", resolve)
+    monkeypatch.setattr(bridge, "KubeClient", lambda options: None)
+    result = call(place, namespace="web", pvc=["data"], node_name="node1", name="x")
+    (made,) = result["results"]
+    extra = made["snapshot"]["extra"]
+    assert {key: extra[key] for key in ("namespace", "pvc", "pv", "node")} == {
+        "namespace": "web", "pvc": "data", "pv": "pv-1", "node": "node1",
+    }  # fmt: skip
+    assert asked == [("web", ["data"], None, "node1")]
+
+
+def test_info_without_targets_shows_the_whole_store(place):
+    call(place, path=[str(place / "target")], name="x")
+    shown = call(place, hostpath_snapshot_info)
+    assert [each["name"] for each in shown["snapshots"]] == ["x"]
+    assert not shown["changed"]
