@@ -107,8 +107,9 @@ options:
     type: bool
     default: false
 notes:
-  - Only a Btrfs subvolume is taken at one instant. Elsewhere each file is whole, but files may be of different moments.
-    Stop what writes, or bring it to rest, where that matters.
+  - Only a Btrfs subvolume is taken at one instant, and is then as after a power cut (a file that was only just made may
+    be empty). Elsewhere each file is whole, but files may be of different moments. Stop what writes, or bring it to
+    rest, where that matters.
   - Processes and bind mounts that use a target stand in the way of its return, and are named. Run as root, so that
     those of other users are seen.
   - The names of snapshots are 1 to 128 characters of C(A-Za-z0-9._+-), and begin with a letter or digit.
@@ -268,7 +269,9 @@ results:
       elements: str
       sample: [log/current]
     left_out:
-      description: Directories on which something else is mounted, and which are empty in the snapshot.
+      description:
+        - Directories that are empty in the snapshot, because something else is mounted on them, or because they are
+          Btrfs subvolumes inside the one that was taken.
       type: list
       elements: str
       sample: [tmp]

@@ -5,8 +5,8 @@
 """Restore points of directories: answers the protocol of core/backend.py.
 
 What is in the other files, from the bottom up: `layout` (names), `manifest` (the list of files), `files` (one file),
-`tree` (the walk), `compare`, `verify` and `remove`, `subvolume` (Btrfs), `store` (the folder of snapshots), `creation`
-and `returning`. Here they are put together. Called by the bridge and the agent, through core/run.py.
+`tree` (the walk), `compare`, `verify`, `usage` and `remove`, `subvolume` (Btrfs), `store` (the folder of snapshots),
+`creation` and `returning`. Here they are put together. Called by the bridge and the agent, through core/run.py.
 """
 
 from __future__ import annotations
