@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from sphinx.application import Sphinx
+
 project = "restorepoint.core"
 author = "the restorepoint.core authors"
 copyright = author  # noqa: A001 - the name is Sphinx's
@@ -27,14 +29,14 @@ html_theme = "furo"
 html_title = "restorepoint.core"
 html_copy_source = False
 html_show_sphinx = False
+antsibull_ext_color_scheme = "default-autodark"
 
 
-def without_contents(app: object, name: str, source: list[str]) -> None:
+def without_contents(app: Sphinx, name: str, source: list[str]) -> None:
     """Take the table of contents out of the plugins' pages: furo shows one beside each page, and refuses a second."""
     source[0] = source[0].replace(".. contents::\n   :local:\n   :depth: 1\n", "")
 
 
-def setup(app: object) -> None:
+def setup(app: Sphinx) -> None:
     """Let Sphinx call what is above."""
     app.connect("source-read", without_contents)
-antsibull_ext_color_scheme = "default-autodark"
