@@ -34,17 +34,26 @@ _PHASES = ("check", "session", "situations", "prepare", "commit", "undo", "aband
 
 @dataclass
 class Countdown:
-    """Counts the calls that change a filesystem; ends the process, as a power cut would, before number ``at``."""
+    """Counts the calls that change a filesystem; ends the process, as a power cut would, before number ``at``.
+
+    With ``error``, an errno, that call fails instead, and with ``lasting`` so do all after it.
+    """
 
     at: int | None = None
+    error: int | None = None
+    lasting: bool = False
     phase: str = "session"
     calls: list[tuple[str, str]] = field(default_factory=list)
 
     def step(self, name: str) -> None:
         """One such call is about to happen."""
         self.calls.append((self.phase, name))
-        if len(self.calls) == self.at:
+        count = len(self.calls)
+        if self.at is None or not (count == self.at or (self.lasting and count > self.at)):
+            return
+        if self.error is None:
             os.kill(os.getpid(), signal.SIGKILL)
+        raise OSError(self.error, os.strerror(self.error or 0))
 
     def install(self) -> None:
         """Count from now on, in this process."""

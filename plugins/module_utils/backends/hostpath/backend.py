@@ -427,7 +427,8 @@ class HostpathBackend:
             under_way.stage(self._source(folder, change), self.options)
         except BaseException as error:
             if under_way is not None:
-                under_way.abandon()
+                with contextlib.suppress(OSError, RestorePointError):  # it may not hide the error; the next run does it
+                    under_way.abandon()
             if isinstance(error, OSError):
                 raise failed(attempt, error, place, self.options.paths) from error
             raise

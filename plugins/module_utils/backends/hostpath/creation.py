@@ -10,6 +10,7 @@ by the backend.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from dataclasses import dataclass, field
@@ -51,6 +52,11 @@ class Making:
         for end in ("", ".json", ".manifest"):
             discard(self.folder.fd, self.label + end, self.folder.path)
 
+    def give_up(self) -> None:
+        """Remove what there is of it, after a failure, which no other one may hide: the next run removes the rest."""
+        with contextlib.suppress(OSError, RestorePointError):
+            self.discard()
+
 
 class Creation:
     """Makes the snapshot that a change asks for."""
@@ -81,11 +87,11 @@ class Creation:
             self._describe(making, change, created)
             self._check_consistent(making, attempt)
         except OSError as error:
-            making.discard()
+            making.give_up()
             where = f" ({take.at[1:]})" if take is not None and take.at != "/" else ""
             raise RestorePointError(attempt, f"{error.strerror}{where}", remedy(error, self._store.path)) from error
         except BaseException:
-            making.discard()
+            making.give_up()
             raise
         return making
 
