@@ -320,7 +320,7 @@ audit:
       outcome: done
 diff:
   description:
-    - The two ends of what was done, by target. With O(state=rolled_back) it does not show the name of what was set aside.
+    - The two ends of what was done, by target. What a return sets aside is not in it.
   returned: success, in diff mode
   type: dict
   contains:

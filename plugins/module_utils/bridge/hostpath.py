@@ -10,7 +10,8 @@ May import ansible and what lies below.
 from __future__ import annotations
 
 import os
-from typing import Any, Callable, Mapping, NoReturn, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 

@@ -72,9 +72,10 @@ class Situation:
     """What is there, for one target, as far as the desired state needs to know.
 
     ``unchanged`` says in words why the target's content is proven to be that of the desired snapshot; None where it
-    differs or cannot be proven. ``difference`` then names the first difference, where one was looked for. ``returned`` maps each ``once`` token that was used on this target to when, in seconds
-    since the epoch. ``clone_of`` is the name of the snapshot that the wanted clone was made from; None where no such
-    clone is there. ``asides`` are described as snapshots.
+    differs or cannot be proven. ``difference`` then names the first difference, where one was looked for. ``returned``
+    maps each ``once`` token that was used on this target to when, in seconds since the epoch. ``clone_of`` is the name
+    of the snapshot that the wanted clone was made from; None where no such clone is there. ``asides`` are described as
+    snapshots.
     """
 
     target: str

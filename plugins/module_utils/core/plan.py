@@ -205,9 +205,7 @@ def _plan_return(draft: _Draft, situations: Sequence[Situation]) -> None:
             draft.leave(situation, draft.name, why, desired.once)
         elif _clear_the_way(draft, situation, snapshot):
             why = f"the content differs: {situation.difference}" if situation.difference else "the content differs"
-            draft.change(
-                ROLL_BACK, situation, draft.name, why, keep_current=desired.keep_current, once=desired.once
-            )
+            draft.change(ROLL_BACK, situation, draft.name, why, keep_current=desired.keep_current, once=desired.once)
 
 
 def _clear_the_way(draft: _Draft, situation: Situation, snapshot: Snapshot) -> bool:
@@ -296,8 +294,8 @@ def _point(desired: Desired, snapshot: Snapshot, own_only: bool) -> Point:
 def ends(plan: Plan, situations: Sequence[Situation], desired: Desired) -> dict[str, dict[str, Any]]:
     """Return the two ends of a plan, ``before`` and ``after``, as a diff shows them.
 
-    Each is ``{target: {"snapshots": {name: {description, labels}}, ...}}`` with the targets that change. A snapshot that
-    is replaced has ``created`` too: often nothing else tells it from the new one.
+    Each is ``{target: {"snapshots": {name: {description, labels}}, ...}}`` with the targets that change. A snapshot
+    that is replaced has ``created`` too: often nothing else tells it from the new one.
     """
     changed = {change.target for change in plan.changes}
     before = {each.target: _view(each, desired) for each in situations if each.target in changed}

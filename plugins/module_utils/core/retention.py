@@ -193,7 +193,8 @@ def _zone_is_there(name: str) -> bool:
     try:
         zone(name)
     except (KeyError, ValueError, OSError):
-        # An unknown zone is a KeyError. A folder of the database, such as "Europe", is an OSError; a path that leaves it is a ValueError.
+        # An unknown zone is a KeyError; a folder of the database, such as "Europe", an OSError; a path that leaves it
+        # a ValueError.
         return False
     return True
 

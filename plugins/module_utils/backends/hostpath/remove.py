@@ -9,6 +9,7 @@ Standard library only; called by the store and the backend.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 
@@ -53,10 +54,8 @@ def _enter(parent: int, name: str) -> int:
         _unlock(parent, name)
         return os.open(name, DIRECTORY, dir_fd=parent)
     if os.fstat(fd).st_mode & 0o300 != 0o300:
-        try:
+        with contextlib.suppress(PermissionError):  # then removing in it says why
             os.fchmod(fd, 0o700)
-        except PermissionError:
-            pass  # then removing in it says why
     return fd
 
 
