@@ -43,7 +43,7 @@ def test_what_ansible_accepts_the_core_understands():
     ("parameters", "word"),
     [
         ({"keep": {"dayly": 7}}, "dayly"),
-        ({"keep": {"daily": "many"}}, "many"),
+        ({"keep": {"daily": "many"}}, "daily"),
         ({"min_keep": "some"}, "min_keep"),
     ],
 )
