@@ -28,8 +28,9 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Callable, Iterator
+from typing import Callable
 
 HERE = pathlib.Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
@@ -95,9 +96,7 @@ class Results:
         samples = self.samples.get((case, tool))
         if not samples:
             return None
-        return Sample(
-            statistics.median(each.cpu for each in samples), statistics.median(each.wall for each in samples)
-        )
+        return Sample(statistics.median(each.cpu for each in samples), statistics.median(each.wall for each in samples))
 
     def goals(self) -> Iterator[tuple[Goal, float, float, bool]]:
         """Yield each goal with the engine's CPU seconds, the most they may be, and whether that holds."""
@@ -231,7 +230,12 @@ def restic_environment(work: pathlib.Path) -> dict[str, str] | None:
 
 
 def bench_copy(
-    results: Results, rounds: int, case: str, kind: str, make: Callable[[pathlib.Path], None], peers: dict[str, list[str]]
+    results: Results,
+    rounds: int,
+    case: str,
+    kind: str,
+    make: Callable[[pathlib.Path], None],
+    peers: dict[str, list[str]],
 ) -> None:
     """Measure the first copy of a small number of large files."""
     with filesystem(kind, "14G") as mount:
@@ -271,11 +275,15 @@ def report(results: Results, rounds: int) -> str:
         for tool in (tool for found, tool in results.samples if found == case):
             sample = results.median(case, tool)
             if sample is not None and ours is not None:
-                lines.append(f"| {case} | {tool} | {sample.cpu:.2f} | {sample.wall:.2f} | {sample.cpu / ours.cpu:.2f} |")
+                lines.append(
+                    f"| {case} | {tool} | {sample.cpu:.2f} | {sample.wall:.2f} | {sample.cpu / ours.cpu:.2f} |"
+                )
     lines += ["", "| goal | at most | limit, CPU s | engine, CPU s | of the limit | |", "|---|---|---|---|---|---|"]
     for goal, ours_cpu, limit, holds in results.goals():
         word = "reached" if holds else "missed"
-        lines.append(f"| {goal.case} | {goal.text()} | {limit:.2f} | {ours_cpu:.2f} | {ours_cpu / limit:.2f} | {word} |")
+        lines.append(
+            f"| {goal.case} | {goal.text()} | {limit:.2f} | {ours_cpu:.2f} | {ours_cpu / limit:.2f} | {word} |"
+        )
     return "\n".join([machine(rounds), "", *lines, ""])
 
 
@@ -284,7 +292,8 @@ def machine(rounds: int) -> str:
                   if line.startswith("model name")), platform.machine())  # fmt: skip
     rsync = subprocess.run(["rsync", "--version"], capture_output=True, text=True, check=True).stdout.split("\n")[0]
     return (
-        f"Measured on {datetime.date.today().isoformat()}: {model}, {os.cpu_count()} cores, Linux {platform.release()}, "
+        f"Measured on {datetime.date.today().isoformat()}: {model}, {os.cpu_count()} cores, "
+        f"Linux {platform.release()}, load {os.getloadavg()[0]:.1f}, "
         f"Python {platform.python_version()}, {' '.join(rsync.split())}; medians of {rounds} rounds."
     )
 

@@ -56,6 +56,7 @@ def process(code, data, work, own_namespace=True):
         cwd="/",
     )
     try:
+        assert started.stdout is not None
         assert started.stdout.readline() == b"ready\n"
         yield started
     finally:

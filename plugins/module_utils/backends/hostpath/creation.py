@@ -13,8 +13,9 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Mapping
+from typing import Any
 
 from ... import mounts as mount_table
 from ...core.backend import Change, Desired
@@ -289,10 +290,8 @@ def new_file_owner(parent: int, name: str) -> tuple[int, int]:
     fd = os.open(name, DIRECTORY, dir_fd=parent)
     try:
         for attribute in ("system.posix_acl_default", "system.posix_acl_access"):
-            try:
+            with contextlib.suppress(OSError):  # there is none, or the filesystem knows none
                 os.removexattr(fd, attribute)
-            except OSError:
-                pass  # there is none, or the filesystem knows none
         os.fchmod(fd, 0o700)
         if stat.S_IMODE(os.fstat(fd).st_mode) & stat.S_ISGID:
             os.fchown(fd, -1, os.getegid())

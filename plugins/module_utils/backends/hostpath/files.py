@@ -4,13 +4,14 @@
 
 """Copies one file of any kind, with all that belongs to it, and says what could not be kept.
 
-As ``cp -a`` does: owner, mode, ACLs, extended attributes, capabilities, holes, times to the nanosecond. Names are always
-relative to an open directory and links are never followed, so nothing that is swapped in during a copy leads outside.
-Standard library, the doors and core only; called by tree.py and compare.py.
+As ``cp -a`` does: owner, mode, ACLs, extended attributes, capabilities, holes, times to the nanosecond. Names are
+always relative to an open directory and links are never followed, so nothing that is swapped in during a copy leads
+outside. Standard library, the doors and core only; called by tree.py and compare.py.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -86,7 +87,8 @@ class Copied:
     """One copied file.
 
     ``st`` is the state of the source that the copy holds, ``consistent`` says whether it held still meanwhile, and
-    ``settled`` whether a later change of it is sure to show. ``target`` is what the manifest says in that field. ``made`` is the state of the copy, where it was asked for.
+    ``settled`` whether a later change of it is sure to show. ``target`` is what the manifest says in that field.
+    ``made`` is the state of the copy, where it was asked for.
     """
 
     st: os.stat_result
@@ -108,9 +110,7 @@ class FileCopier:
         checksum: compute the SHA-256 of what is copied.
     """
 
-    def __init__(
-        self, default_owner: tuple[int, int], limiter: Limiter | None = None, checksum: bool = False
-    ) -> None:
+    def __init__(self, default_owner: tuple[int, int], limiter: Limiter | None = None, checksum: bool = False) -> None:
         self.losses = Losses()
         #: Says which file is being worked on, for what is counted as lost; the walk sets it.
         self.where: Callable[[], str] = lambda: "?"
@@ -320,10 +320,8 @@ class FileCopier:
         except PermissionError:
             self.losses.add("ownership", self.where())
             mode &= ~0o6000
-            try:
+            with contextlib.suppress(PermissionError):
                 os.fchown(out, -1, st.st_gid)
-            except PermissionError:
-                pass
         return mode
 
     def set_xattrs(self, where: int | str, xattrs: dict[str, bytes]) -> None:
@@ -438,8 +436,8 @@ def _next_hole(fd: int, start: int) -> int:
 def _rested(fd: int, st: os.stat_result) -> os.stat_result:
     """Wait until the last change of a file is older than a tick; return its state then.
 
-    The kernel stamps a file when a write begins. Who reads it within that write gets a mixture of old and new bytes, and
-    finds the same times before and after.
+    The kernel stamps a file when a write begins. Who reads it within that write gets a mixture of old and new bytes,
+    and finds the same times before and after.
     """
     left = st.st_ctime_ns + TICK_NS - time.time_ns()
     if not 0 <= left <= TICK_NS:

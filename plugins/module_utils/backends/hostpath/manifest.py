@@ -22,9 +22,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import IO, Iterable, Iterator
+from typing import IO
 
 from ...core.errors import StoreError
 
@@ -124,7 +125,9 @@ class Block:
 def read_blocks(stream: IO[str], name: str) -> Iterator[Block]:
     """Yield the directories of a manifest, in its order. Raises StoreError for what is no manifest of this version."""
     if stream.readline() != HEADER:
-        raise StoreError(f"read the manifest {name}", "it does not begin as one", "verify the snapshot, or take a new one")
+        raise StoreError(
+            f"read the manifest {name}", "it does not begin as one", "verify the snapshot, or take a new one"
+        )
     block: Block | None = None
     for line in stream:
         if line[0] == "/":
@@ -166,8 +169,10 @@ class Writer:
     """Writes a manifest to a new file, and its checksum beside."""
 
     def __init__(self, directory_fd: int, name: str) -> None:
-        fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory_fd)
-        self._file = open(fd, "wb", buffering=1 << 18)
+        fd = os.open(
+            name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory_fd
+        )
+        self._file = os.fdopen(fd, "wb", buffering=1 << 18)
         self._digest = hashlib.sha256()
         self._write(HEADER)
 

@@ -15,8 +15,10 @@ import errno
 import os
 import stat
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import IO, Callable, Iterator, Pattern
+from re import Pattern
+from typing import IO, Callable
 
 from . import manifest
 from .files import ATTEMPTS, TICK_NS, Copied, FileCopier, Replaced, read_xattrs
@@ -136,9 +138,10 @@ class TreeCopy:
     def copy(self, source: int, dest: int) -> Tally:
         """Copy the open directory ``source`` into ``dest``, an open and empty directory of our own."""
         self._root = dest
+        frames: list[_Frame] = []
         umask = os.umask(0)
-        frames = [self._open("/", os.dup(source), os.dup(dest), None)]
         try:
+            frames.append(self._open("/", os.dup(source), os.dup(dest), None))
             while frames:
                 frame = frames[-1]
                 if frame.below:
@@ -214,8 +217,8 @@ class TreeCopy:
         frame.below.reverse()
 
     def _excluded(self, frame: _Frame, name: str) -> bool:
-        assert self._exclude is not None
-        return self._exclude.fullmatch(manifest.unescape(frame.child(name)[1:])) is not None
+        path = manifest.unescape(frame.child(name)[1:])
+        return self._exclude is not None and self._exclude.fullmatch(path) is not None
 
     def _entries(self, frame: _Frame, names: list[str]) -> Iterator[list[str]]:
         raise NotImplementedError

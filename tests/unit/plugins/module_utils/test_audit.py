@@ -105,7 +105,7 @@ def test_a_full_disk_does_not_hide_that_a_change_was_made(tmp_path, monkeypatch)
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", FullDisk(10))
         assert log.record(*CHANGE, files=3) == RECORD
-        assert "incomplete line" in log.trouble
+        assert "incomplete line" in str(log.trouble)
         assert log.record(*CHANGE, files=3) == RECORD
         assert log.trouble == f"{path} could not be written: No space left on device"
     log.record(*CHANGE, files=3)
@@ -157,7 +157,7 @@ def test_progress_on_a_full_disk_does_not_stop_the_work(tmp_path, monkeypatch):
     progress = Progress(str(tmp_path / "progress"))
     monkeypatch.setattr(os, "write", FullDisk(0))
     progress.report("copy", {"files": 1})
-    assert "No space left" in progress.trouble
+    assert "No space left" in str(progress.trouble)
 
 
 def test_the_current_user_is_named_with_who_used_sudo(monkeypatch):

@@ -39,6 +39,7 @@ def another_process_holding(path, mode="exclusive"):
         [sys.executable, "-c", HOLDER, path, mode], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     try:
+        assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
         yield process
     finally:

@@ -323,6 +323,7 @@ def real_process_using(folder):
         [sys.executable, "-c", HOLDER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     try:
+        assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         yield process
     finally:
