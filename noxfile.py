@@ -17,6 +17,7 @@ import pathlib
 import re
 import shutil
 import sys
+from collections.abc import Mapping
 
 import nox
 from antsibull_nox import load_antsibull_nox_toml
@@ -66,14 +67,24 @@ def ansible_with(label: str, *packages: str) -> pathlib.Path:
 
 
 def run(
-    session: nox.Session, folder: pathlib.Path, tools: pathlib.Path, *command: str, silent: bool = False, **env: str
+    session: nox.Session,
+    folder: pathlib.Path,
+    tools: pathlib.Path,
+    *command: str,
+    silent: bool = False,
+    env: Mapping[str, str] | None = None,
 ) -> str:
     """Run a program of an environment in a folder, with a home of our own and none of pyenv's shims on PATH.
 
     Returns what it printed where it is silent, and nothing where it is not.
     """
     session.log(" ".join(command))
-    settings = {"PATH": os.pathsep.join([str(tools), clean_path()]), "HOME": str(private_home()), **PLAIN, **env}
+    settings = {
+        "PATH": os.pathsep.join([str(tools), clean_path()]),
+        "HOME": str(private_home()),
+        **PLAIN,
+        **(env or {}),
+    }
     with session.chdir(folder):
         program = str(tools / command[0])
         return str(session.run(program, *command[1:], external=True, log=False, silent=silent, env=settings))
@@ -110,8 +121,8 @@ def types(session: nox.Session) -> None:
     top = linked()
     mypy = ["mypy", "--config-file", str(CHECKOUT / ".mypy.ini"), "--cache-dir", str(CACHE / "mypy" / top.name)]
     parts = [str(INNER / part) for part in ("plugins", "tests") if any((CHECKOUT / part).rglob("*.py"))]
-    run(session, top, tools, *mypy, *parts, MYPYPATH=str(top))
-    run(session, CHECKOUT, tools, *mypy, "noxfile.py", "tools", MYPYPATH="tools")
+    run(session, top, tools, *mypy, *parts, env={"MYPYPATH": str(top)})
+    run(session, CHECKOUT, tools, *mypy, "noxfile.py", "tools", env={"MYPYPATH": "tools"})
 
 
 def pytest(session: nox.Session, folder: str) -> None:
@@ -120,7 +131,7 @@ def pytest(session: nox.Session, folder: str) -> None:
     named = [word for word in session.posargs if not word.startswith("-") and (CHECKOUT / word.split("::")[0]).exists()]
     command = ["python", "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "--import-mode=importlib"]
     env = {"PYTHONPATH": str(linked()), "PYTHONPYCACHEPREFIX": str(CACHE / "pycache")}
-    run(session, CHECKOUT, tools, *command, *([] if named else [folder]), *session.posargs, **env)
+    run(session, CHECKOUT, tools, *command, *([] if named else [folder]), *session.posargs, env=env)
 
 
 @nox.session(venv_backend="none", default=False)
@@ -168,7 +179,7 @@ def units_matrix(session: nox.Session, series: str) -> None:
             session.log(f"{words}: {'all unit tests' if everything else 'the unit tests that need ansible'}")
             command = ["ansible-test", "units", "--local", "--python", python.series]
             selected = session.posargs or ([] if everything else ansible_tests())
-            run(session, collection, tools, *command, *selected, PATH=path)
+            run(session, collection, tools, *command, *selected, env={"PATH": path})
 
 
 @nox.session(venv_backend="none")
@@ -188,7 +199,7 @@ def sanity(session: nox.Session, series: str) -> None:
         for other in find_pythons().values():
             (folder / f"python{other.series}").symlink_to(other.path)
         path = os.pathsep.join([str(tools), str(folder), clean_path()])
-        run(session, collection, tools, "ansible-test", "sanity", "--local", *session.posargs, PATH=path)
+        run(session, collection, tools, "ansible-test", "sanity", "--local", *session.posargs, env={"PATH": path})
 
 
 @nox.session(venv_backend="none")
@@ -213,7 +224,7 @@ def molecule(session: nox.Session) -> None:
         }
         # Without a git checkout around it molecule does not find its shared settings by itself.
         command = ["molecule", "--base-config", str(collection / ".config" / "molecule" / "config.yml"), "test"]
-        run(session, collection, tools, *command, *(session.posargs or ["--all"]), **env)
+        run(session, collection, tools, *command, *(session.posargs or ["--all"]), env=env)
         text = log.read_text()
     for sign in ("no hosts matched", "provided hosts list is empty"):
         if sign in text:
@@ -231,7 +242,7 @@ def ansible_lint(session: nox.Session) -> None:
     tools = ansible_with("ansible-lint", "ansible-lint")
     with staged() as collection:
         env = {"ANSIBLE_COLLECTIONS_PATH": str(collection.parents[2])}
-        run(session, collection, tools, "ansible-lint", "--offline", "--strict", *session.posargs, **env)
+        run(session, collection, tools, "ansible-lint", "--offline", "--strict", *session.posargs, env=env)
 
 
 @nox.session(venv_backend="none")
@@ -268,11 +279,11 @@ def docs(session: nox.Session) -> None:
         top = collection.parents[2]
         env = {"ANSIBLE_COLLECTIONS_PATH": str(top)}
         check = ["antsibull-docs", "lint-collection-docs", "--plugin-docs", "--validate-collection-refs", "all"]
-        run(session, collection, tools, *check, "--skip-rstcheck", ".", **env)
+        run(session, collection, tools, *check, "--skip-rstcheck", ".", env=env)
         plugins = collection / "docs" / "plugins"
         generate = ["antsibull-docs", "collection", "--use-current", "--squash-hierarchy", "--fail-on-error"]
         plugins.mkdir()
-        run(session, top, tools, *generate, "--dest-dir", str(plugins), "restorepoint.core", **env)
+        run(session, top, tools, *generate, "--dest-dir", str(plugins), "restorepoint.core", env=env)
         run(session, collection, tools, "sphinx-build", "-q", "-n", "-W", "--keep-going", "docs", str(top / "site"))
         target = CHECKOUT / "docs" / "_build" / "html"
         shutil.rmtree(target, ignore_errors=True)
@@ -285,7 +296,7 @@ def bench(session: nox.Session) -> None:
     """Measure side by side with what others do; arguments name files of tests/bench, without any all of them run."""
     tools = ansible_with("pytest", *unit_packages())
     for path in session.posargs or sorted(str(each) for each in (CHECKOUT / "tests" / "bench").glob("bench_*.py")):
-        run(session, CHECKOUT, tools, "python", path, PYTHONPATH=str(linked()))
+        run(session, CHECKOUT, tools, "python", path, env={"PYTHONPATH": str(linked())})
 
 
 @nox.session(venv_backend="none")

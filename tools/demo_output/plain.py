@@ -26,7 +26,7 @@ description:
 _OURS = "restorepoint.core."
 
 
-class CallbackModule(CallbackBase):  # type: ignore[misc]
+class CallbackModule(CallbackBase):
     """Prints what a newcomer wants to read, and all there is when something fails."""
 
     CALLBACK_VERSION = 2.0
