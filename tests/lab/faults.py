@@ -97,7 +97,7 @@ def no_renameat2() -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
-    linux.renameat2 = refuse
+    linux.renameat2 = refuse  # type: ignore[assignment]
 
 
 @dataclass
@@ -120,6 +120,12 @@ class Child:
             text = stream.read()
         _, status = os.waitpid(self.pid, 0)
         return json.loads(text) if os.WIFEXITED(status) and text else None
+
+    def reported(self) -> dict[str, Any]:
+        """Return what it reported, which it has to."""
+        report = self.wait()
+        assert report is not None
+        return report
 
 
 def start(*prepare: Callable[[], object], countdown: Countdown | None = None, **options: Any) -> Child:
@@ -153,8 +159,7 @@ def start(*prepare: Callable[[], object], countdown: Countdown | None = None, **
 
 def run(*prepare: Callable[[], object], **options: Any) -> dict[str, Any]:
     """Run the module in a forked process; raise driver.Failed where it fails."""
-    report = start(*prepare, **options).wait()
-    assert report is not None
+    report = start(*prepare, **options).reported()
     if report.get("failed"):
         raise driver.Failed(report)
     return report

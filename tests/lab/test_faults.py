@@ -19,6 +19,7 @@ import re
 import signal
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -55,11 +56,11 @@ def leftovers(*folders):
 class World:
     """A target with its store, and what each snapshot of it has to hold."""
 
-    place: object
+    place: Any
     files: int = 8
     size: int = 200
-    target: pathlib.Path = None
-    holds: dict = field(default_factory=dict)
+    target: pathlib.Path = pathlib.Path()
+    holds: dict[str, Any] = field(default_factory=dict)
     changes: int = 0
 
     def __post_init__(self):
@@ -144,8 +145,9 @@ class Operation:
     """Something that is killed. ``options`` are the call's; what it must keep is checked after the kill and the end."""
 
     world: World
+    old: Any = None
 
-    def options(self):
+    def options(self) -> dict[str, Any]:
         raise NotImplementedError
 
     def prepare(self):
@@ -337,7 +339,7 @@ class ReturnParts(Return):
                    if b".restorepoint" not in path and not any(self.seen({path: facts}, part) for part in self.parts)}
                   for content in (self.old, found)]  # fmt: skip
         # Between an exchange and the next call, the folder around a part is newer.
-        assert [each for each in differences(*around) if "mtime_ns" not in each] == []
+        assert [each for each in differences(around[0], around[1]) if "mtime_ns" not in each] == []
 
     def ended(self):
         self.world.check_snapshots()
@@ -453,7 +455,7 @@ def test_a_disk_that_fails_at_any_call_loses_nothing(lab, kind, lasting):
             operation = kind(World(place))
             operation.prepare()
             countdown = faults.Countdown(number, error=errno.EIO, lasting=lasting)
-            found = faults.start(countdown=countdown, **operation.world.options, **operation.options()).wait()
+            found = faults.start(countdown=countdown, **operation.world.options, **operation.options()).reported()
             try:
                 assert not found.get("crashed"), found["msg"]
                 assert not found.get("failed") or in_one_sentence(found["msg"]), found["msg"]
@@ -467,7 +469,7 @@ def kill_points(lab, fstype, kind, *prepare, phases=None):
         operation = kind(World(place))
         operation.prepare()
         started = faults.start(*prepare, countdown=faults.Countdown(), **operation.world.options, **operation.options())
-        found = started.wait()
+        found = started.reported()
         assert not found.get("failed"), found["msg"]
         operation.ended()
         wanted = points(found["calls"], sample=3)
@@ -555,7 +557,7 @@ class Story:
         # A part that was exchanged makes the folder around it newer until the next call; see ReturnParts.
         return ("mtime_ns",) if self.part else ()
 
-    part = None
+    part: Any = None
 
     def mixed(self, new):
         """Return the old content with the part of the new one."""
@@ -723,11 +725,12 @@ def test_a_disk_that_is_full_at_any_point_leaves_all_as_it_was(lab, kind):
             full = FullDisk(disk, blocks)
             full.give_up(blocks)
             options = {**operation.world.options, **operation.options()}
-            error = failure_of(options)
-            if error is not None:
+            failure = failure_of(options)
+            if failure is not None:
                 failures += 1
-                assert in_one_sentence(str(error))
-                assert "No space left" in str(error) or re.search("needs .* has", str(error)), error
+                message = str(failure)
+                assert in_one_sentence(message)
+                assert "No space left" in message or re.search("needs .* has", message), message
                 operation.halfway()
                 assert leftovers(place.folder) == before
                 full.empty()
@@ -771,11 +774,12 @@ def test_a_filesystem_without_inodes_left_leaves_all_as_it_was(lab, kind):
             for each in range(inodes):
                 (empty / str(each)).unlink()
             options = {**operation.world.options, **operation.options()}
-            error = failure_of(options)
-            if error is not None:
+            failure = failure_of(options)
+            if failure is not None:
                 failures += 1
-                assert in_one_sentence(str(error))
-                assert "No space left" in str(error)
+                message = str(failure)
+                assert in_one_sentence(message)
+                assert "No space left" in message
                 operation.halfway()
                 assert leftovers(operation.world.place.folder) == []
                 for each in empty.iterdir():
@@ -896,7 +900,7 @@ def test_readers_never_stumble_over_what_changes_meanwhile(ext4):
             assert all(each["ready"] for each in found), found
             seen |= {each["name"] for each in found}
             assert {"a", "b", "c"} <= {each["name"] for each in found}
-        assert not writer.wait().get("failed")
+        assert not writer.reported().get("failed")
         world.make_older("d")
     assert seen == {"a", "b", "c", "d"}
 
