@@ -18,12 +18,14 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 
 from pythons import Python
 
 CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "restorepoint"
+WEEK = 7 * 86400
 PINS = CHECKOUT / "requirements-dev.txt"
 
 
@@ -47,8 +49,16 @@ def environment(label: str, python: Python, packages: Sequence[str]) -> pathlib.
         with locked(name):
             if not complete.is_file():
                 _build(folder, python, packages)
-                complete.touch()
+                _forget_old(label)
+    complete.touch()
     return folder / "bin"
+
+
+def _forget_old(label: str) -> None:
+    """Remove environments of that label which no run has asked for in a week: pins and packages change."""
+    for complete in (CACHE / "venvs").glob(f"{label}-py*/complete"):
+        if time.time() - complete.stat().st_mtime > WEEK:
+            shutil.rmtree(complete.parent, ignore_errors=True)
 
 
 def _build(folder: pathlib.Path, python: Python, packages: Sequence[str]) -> None:

@@ -17,6 +17,7 @@ import pathlib
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 
 from environments import CACHE, CHECKOUT
@@ -49,6 +50,9 @@ def _files() -> list[str]:
 def staged() -> Iterator[pathlib.Path]:
     """Give a fresh copy of the collection, in a tree of its own that is removed afterwards."""
     (CACHE / "stage").mkdir(parents=True, exist_ok=True)
+    for left in (CACHE / "stage").iterdir():  # by runs that were killed
+        if time.time() - left.stat().st_mtime > 86400:
+            shutil.rmtree(left, ignore_errors=True)
     root = pathlib.Path(tempfile.mkdtemp(dir=CACHE / "stage"))
     try:
         for name in _files():
