@@ -331,7 +331,7 @@ class FileCopier:
             try:
                 os.setxattr(where, attribute, value, follow_symlinks=follow)
             except OSError as error:
-                if error.errno not in _REFUSED:
+                if error.errno not in _REFUSED or (error.errno == errno.ENOSPC and _is_full(where)):
                     raise
                 self.losses.add("xattrs", f"{self.where()} ({attribute})")
 
@@ -384,6 +384,12 @@ class FileCopier:
         if xattrs:
             self.set_xattrs(_beside(dest, name), xattrs)
         os.utime(name, ns=(st.st_atime_ns, st.st_mtime_ns), dir_fd=dest, follow_symlinks=False)
+
+
+def _is_full(where: int | str) -> bool:
+    """Say whether ENOSPC means that: ext4 says so too where attributes are larger than its block."""
+    room = os.statvfs(where)
+    return room.f_bavail < 16 or (room.f_files > 0 and room.f_favail == 0)
 
 
 def _beside(directory: int, name: str) -> str:

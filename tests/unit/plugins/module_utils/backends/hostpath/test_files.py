@@ -304,3 +304,17 @@ def test_attributes_that_are_refused_are_named(place, monkeypatch):
     losses = place.take()["not_kept"]
     monkeypatch.undo()
     assert "f (user.colour)" in losses["xattrs"]["examples"]
+
+
+def test_attributes_that_find_no_room_fail_the_copy_only_on_a_full_disk(tmp_path, monkeypatch):
+    def no_room(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "setxattr", no_room)
+    copier = files.FileCopier((os.getuid(), os.getgid()))
+    copier.set_xattrs(str(tmp_path), {"user.large": b"x"})
+    assert copier.losses.counts == {"xattrs": 1}
+    full = os.statvfs_result((4096, 4096, 1000, 10, 10, 1000, 500, 500, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _: full)
+    with pytest.raises(OSError, match="No space left"):
+        copier.set_xattrs(str(tmp_path), {"user.large": b"x"})
