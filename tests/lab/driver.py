@@ -21,6 +21,7 @@ import sys
 from typing import Any
 
 from ansible.module_utils import basic
+from ansible.module_utils.common import warnings
 
 from ansible_collections.restorepoint.core.plugins.module_utils.bridge import hostpath
 
@@ -88,6 +89,8 @@ def _run(entry: Any, text: str) -> Result:
             entry()
     finally:
         basic._ANSIBLE_ARGS = None
+        # Ansible collects warnings for the length of a process.
+        warnings._global_warnings.clear()
         for each, handler in handlers.items():
             signal.signal(each, handler)
         # A module is a process of its own: the next one begins with the limit that this one began with.
