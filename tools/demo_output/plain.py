@@ -10,6 +10,8 @@ collection. Without it, ``ansible-playbook restorepoint.core.demo`` shows the sa
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 import time
 from typing import Any
 
@@ -24,6 +26,14 @@ description:
 """
 
 _OURS = "restorepoint.core."
+_WIDTH = min(shutil.get_terminal_size((100, 24)).columns, 100)
+
+
+def _wrapped(text: str, first: str, rest: str) -> str:
+    """Return a line with its indent, broken between words where it is too long for the terminal."""
+    if len(first + text) <= _WIDTH:
+        return first + text
+    return textwrap.fill(text, _WIDTH, initial_indent=first, subsequent_indent=rest, break_long_words=False)
 
 
 class CallbackModule(CallbackBase):
@@ -56,7 +66,7 @@ class CallbackModule(CallbackBase):
             message = data.get("msg", [])
             self._message([message] if isinstance(message, str) else message)
         elif task.action.endswith("assert"):
-            self._say(f"  proven         {data['msg']}", "green")
+            self._say(_wrapped(data["msg"], "  proven         ", " " * 17), "green")
         elif task.action.startswith(_OURS):
             self._call(task, data)
 
@@ -66,7 +76,7 @@ class CallbackModule(CallbackBase):
 
     def _message(self, lines: list[str]) -> None:
         for line in "\n".join(lines).splitlines():
-            self._say(f"  {line}" if line else "")
+            self._say(_wrapped(line, "  ", "    " if line.startswith(("- ", "| ")) else "  "))
 
     def _call(self, task: Any, data: dict[str, Any]) -> None:
         word = "changed" if data.get("changed") else "no change"
@@ -77,7 +87,7 @@ class CallbackModule(CallbackBase):
         colour = "yellow" if data.get("changed") else "green"
         self._say(f"  {word:13}  {task.get_name()}  ({time.monotonic() - self._begun:.1f} s)", colour)
         for warning in data.get("warnings") or ():
-            self._say(f"  warning        {warning}", "bright purple")
+            self._say(_wrapped(warning, "  warning        ", " " * 17), "bright purple")
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         """Print a failure in full, or its message alone where the failure was expected."""
