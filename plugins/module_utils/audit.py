@@ -5,7 +5,7 @@
 """What was changed, for those who ask later, and how far it has got, for those who wait. Stdlib and core only.
 
 Called by the bridge and the agent. Both files hold one JSON object a line. They are opened, and made where missing,
-before anything else is touched: so not in check mode, which passes no path. Whatever goes wrong with them later never
+before anything else is touched: so not in check mode, which passes no path and calls ``foresee``. Whatever goes wrong with them later never
 stops the work, nor hides that it was done: it is kept under ``trouble`` for the caller to warn of.
 """
 
@@ -21,6 +21,9 @@ from types import TracebackType
 from typing import Any, Callable
 
 from .core.errors import InvalidInput
+
+_AUDIT = "keep the audit log"
+_PROGRESS = "report the progress"
 
 
 class _Lines:
@@ -67,7 +70,7 @@ class AuditLog:
 
     def __init__(self, path: str | None, who: str) -> None:
         self.who = who
-        self._lines = _Lines(path, "keep the audit log")
+        self._lines = _Lines(path, _AUDIT)
 
     def __enter__(self) -> AuditLog:
         return self
@@ -125,7 +128,7 @@ class Progress:
     def __init__(
         self, path: str | None, clock: Callable[[], float] = time.monotonic, interval_seconds: float = 1.0
     ) -> None:
-        self._lines = _Lines(path, "report the progress")
+        self._lines = _Lines(path, _PROGRESS)
         self._silent = path is None
         self._clock = clock
         self._interval = interval_seconds
@@ -167,9 +170,20 @@ def current_user() -> str:
     return f"{name} (sudo by {invoker})" if invoker and invoker != name else name
 
 
-def _open(path: str, attempt: str) -> int:
+def foresee(audit_log: str | None, progress_file: str | None) -> None:
+    """Raise InvalidInput for what a run could not write to. Makes nothing: check mode calls it instead of opening."""
+    for path, attempt in ((audit_log, _AUDIT), (progress_file, _PROGRESS)):
+        if path is None:
+            continue
+        above = os.path.dirname(path)
+        if os.path.isabs(path) and not os.path.lexists(path) and os.path.isdir(above) and os.access(above, os.W_OK):
+            continue  # it would be made
+        os.close(_open(path, attempt, make=False))
+
+
+def _open(path: str, attempt: str, make: bool = True) -> int:
     """Return a file open for appending. Nothing that is there is shortened, and a FIFO is not waited for."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_CREAT if make else 0)
     remedy = "name a plain file, by its absolute path, that can be written"
     if not os.path.isabs(path):
         raise InvalidInput(attempt, f"{path!r} is no absolute path", remedy)

@@ -58,7 +58,7 @@ class FileLock:
     def __enter__(self) -> FileLock:
         deadline = time.monotonic() + self.timeout_seconds
         try:
-            for _ in range(_ATTEMPTS):
+            for _unused in range(_ATTEMPTS):
                 fd = self._open()
                 if fd is None:
                     return self

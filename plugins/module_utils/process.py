@@ -79,7 +79,8 @@ def run(
     if program is None:
         raise ToolError(attempt, f"the program {argv[0]} is not there", f"install {argv[0]}, and try again")
     try:
-        process = subprocess.Popen(
+        # Modules have run_command for this; the agent, which is no module, needs it as well.
+        process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             [program, *argv[1:]],
             stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -117,7 +118,7 @@ class _Conversation:
         self._watch(self.process.stdin, selectors.EVENT_WRITE, self._give_stdin)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_unused: object) -> None:
         if self.process.returncode is None:
             _stop(self.process)
         for key in list(self._selector.get_map().values()):
@@ -149,7 +150,7 @@ class _Conversation:
                 self.process.wait(seconds)
             return False
         ready = self._selector.select(seconds)
-        for key, _ in ready:
+        for key, _unused in ready:
             pipe, act = key.data
             if not act(pipe.fileno()):
                 self._close(pipe)

@@ -83,7 +83,7 @@ class Results:
         )
         assert process.stderr is not None
         words = process.stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)
+        _unused, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         wall = (datetime.datetime.now() - started).total_seconds()
         if process.returncode:
@@ -268,7 +268,7 @@ def bench_subvolume(results: Results, rounds: int) -> None:
 
 def report(results: Results, rounds: int) -> str:
     """Return the results as Markdown."""
-    cases = list(dict.fromkeys(case for case, _ in results.samples))
+    cases = list(dict.fromkeys(case for case, _unused in results.samples))
     lines = ["| case | tool | CPU s | wall s | CPU, engine = 1 |", "|---|---|---|---|---|"]
     for case in cases:
         ours = results.median(case, "engine")
@@ -299,7 +299,7 @@ def machine(rounds: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="T1,T2,T3,btrfs", help="which of T1, T2, T3 and btrfs")
     parser.add_argument("--json", type=pathlib.Path, help="also write every sample there")

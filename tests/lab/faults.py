@@ -94,7 +94,7 @@ class Countdown:
 def no_renameat2() -> None:
     """Be, from now on and in this process, on a filesystem that knows none of the flags of renameat2(2)."""
 
-    def refuse(*_: object) -> None:
+    def refuse(*_unused: object) -> None:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
     linux.renameat2 = refuse  # type: ignore[assignment]
@@ -118,7 +118,7 @@ class Child:
         """Return what it reported, or None where it was killed."""
         with open(self.reader) as stream:
             text = stream.read()
-        _, status = os.waitpid(self.pid, 0)
+        _unused, status = os.waitpid(self.pid, 0)
         return json.loads(text) if os.WIFEXITED(status) and text else None
 
     def reported(self) -> dict[str, Any]:

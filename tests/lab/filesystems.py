@@ -90,7 +90,7 @@ class Lab:
         self._count = 0
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_unused: object) -> None:
         _clear_away(str(self.folder))
         self._lock.close()
 

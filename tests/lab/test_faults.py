@@ -411,8 +411,8 @@ def finish_after_kill(operation, run=call):
 
 def points(calls, sample):
     """Return at which calls to kill: all but those of the copying, of which ``sample`` are enough."""
-    copying = [number for number, (phase, _) in enumerate(calls, 1) if phase == "prepare"]
-    others = [number for number, (phase, _) in enumerate(calls, 1) if phase != "prepare"]
+    copying = [number for number, (phase, _unused) in enumerate(calls, 1) if phase == "prepare"]
+    others = [number for number, (phase, _unused) in enumerate(calls, 1) if phase != "prepare"]
     step = max(1, len(copying) // sample)
     return sorted({*others, *copying[::step], *copying[-3:]})
 
@@ -890,12 +890,12 @@ def test_readers_never_stumble_over_what_changes_meanwhile(ext4):
         world.take(name)
     world.make_older("d")
     seen = set()
-    for _ in range(6):
+    for _unused in range(6):
         runs = [faults.start(**world.options, name="d", replace=True, max_age="10min")]
         runs[0].wait()
         world.make_older("d")
         writer = faults.start(**world.options, name="d", replace=True, max_age="10min")
-        for _ in range(8):
+        for _unused in range(8):
             found = info(store=ext4.store)["snapshots"]
             assert all(each["ready"] for each in found), found
             seen |= {each["name"] for each in found}

@@ -308,7 +308,7 @@ def test_an_ordinary_user_keeps_all_of_a_tree_of_their_own(users_place):
     call_as(NOBODY, **options, name="first", state="rolled_back")
     assert_same(original, snapshot_of(target))
     assert call_as(NOBODY, **options, name="first", state="rolled_back")["changed"] is False
-    (verified, _) = call_as(NOBODY, info, store=users_place.store, verify=True)["verified"]
+    (verified, _unused) = call_as(NOBODY, info, store=users_place.store, verify=True)["verified"]
     assert verified["faults"] == []
     for name in ("first", "second"):
         assert call_as(NOBODY, **options, name=name, state="absent")["changed"] is True

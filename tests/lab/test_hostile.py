@@ -52,7 +52,7 @@ while True:
 def _no_hang():
     """A run that waits for a fifo or reads a device without end fails instead of hanging."""
 
-    def late(*_):
+    def late(*_unused):
         raise TimeoutError("a run hangs")
 
     old = signal.signal(signal.SIGALRM, late)
@@ -243,7 +243,7 @@ def test_a_file_that_is_swapped_while_it_is_compared_is_no_trap(lab, kind):
         st = (target / "f").stat()
         os.utime(swaps / "file", ns=(st.st_atime_ns, st.st_mtime_ns))
         with racing(SWAPPER, "", target / "f", *sorted(swaps.iterdir())):
-            for _ in until_late():
+            for _unused in until_late():
                 with contextlib.suppress(Failed):
                     call(**options, state="rolled_back", check_mode=True)
                 with contextlib.suppress(Failed):
@@ -486,7 +486,7 @@ def test_a_file_that_never_holds_still_is_named_or_refused(ext4):
         (folder,) = (each for each in ext4.store.iterdir() if each.is_dir())
         assert {each.name for each in folder.iterdir()} == {".target.json", "one", "one.json", "one.manifest"}
     assert call(**options, name="two", require_consistent=True)["changed"] is True
-    (verified, _) = info(**options, verify=True)["verified"]
+    (verified, _unused) = info(**options, verify=True)["verified"]
     assert verified["ok"] is True
 
 

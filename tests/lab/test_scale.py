@@ -107,7 +107,7 @@ def test_a_million_small_files_take_less_than_400_mib(many):
     assert call(name="b", state="rolled_back")["action"] == "unchanged"
     found = measured("info", store=options["store"], verify=True)["verified"]
     assert [(each["ok"], each["files"]) for each in found] == [(True, FILES)] * 2
-    (size, _) = measured("info", store=options["store"], sizes=True)["snapshots"]
+    (size, _unused) = measured("info", store=options["store"], sizes=True)["snapshots"]
     assert size["size_bytes"] == 0
     assert call(name="a", state="absent")["action"] == "removed"
     print(f"{FILES} files, {IN_ONE} in one directory: {time.monotonic() - started:.0f} s")

@@ -679,7 +679,7 @@ CORRUPTIONS = {
     "acl": (lambda path: run("setfacl", "-m", "u:7:r", path), "has other extended attributes"),
     "link": (relink, "points elsewhere"),
     "kind": (lambda path: (path.unlink(), path.mkdir()), "is of another kind"),
-    "time": (lambda path: os.utime(path), "was modified"),
+    "time": (os.utime, "was modified"),
     "directory": (lambda path: path.chmod(0o700), "has mode 0700 instead of 0755"),
     "gone directory": (lambda path: run("rm", "-rf", path), "the directory is missing"),
     "replaced directory": (lambda path: (run("rm", "-rf", path), path.write_text("x")), "the directory is missing"),
@@ -705,11 +705,11 @@ def test_verify_finds_and_names_every_kind_of_corruption(place):
     (result,) = info(**options(place), verify=True)["verified"]
     assert (result["ok"], result["faults"], result["proof"]) == (True, [], "every byte")
     tree = stored(place, "one")
-    for name, (corrupt, _) in CORRUPTIONS.items():
+    for name, (corrupt, _unused) in CORRUPTIONS.items():
         with_times_of(tree, lambda corrupt=corrupt, name=name: corrupt(tree / name))
     (result,) = info(**options(place), verify=True)["verified"]
     found = {each["path"]: each["fault"] for each in result["faults"]}
-    expected = {name: fault for name, (_, fault) in CORRUPTIONS.items()}
+    expected = {name: fault for name, (_unused, fault) in CORRUPTIONS.items()}
     assert {name: found.get(name) for name in expected} == expected
     assert "untouched" not in found
     assert "." not in found

@@ -17,7 +17,7 @@ from typing import Any, Callable, NoReturn
 from ansible.module_utils.basic import AnsibleModule
 
 from .. import linux
-from ..audit import AuditLog, Progress, current_user
+from ..audit import AuditLog, Progress, current_user, foresee
 from ..core.backend import Backend, Change, Desired
 from ..core.errors import Blocked, InvalidInput, RestorePointError
 from ..core.names import check_owner
@@ -133,6 +133,8 @@ class StateModule:
 
     def _run(self) -> None:
         params, check_mode = self._module.params, self._module.check_mode
+        if check_mode:
+            foresee(params["audit_log"], params["progress_file"])
         audit_path, progress_path = (None if check_mode else params[each] for each in ("audit_log", "progress_file"))
         with AuditLog(audit_path, current_user()) as audit, contextlib.closing(Progress(progress_path)) as progress:
             try:

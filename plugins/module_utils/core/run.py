@@ -114,7 +114,7 @@ class Run:
     def _commit(
         self, changes: Sequence[Change], results: list[dict[str, Any]], prepared: list[int], committed: list[int]
     ) -> None:
-        for _, batch in groupby(list(prepared), key=lambda index: changes[index].verb):
+        for _unused, batch in groupby(list(prepared), key=lambda index: changes[index].verb):
             indexes = self._still_wanted(list(batch), changes, prepared)
             if not indexes:
                 continue

@@ -111,7 +111,7 @@ class HostpathBackend:
                 stack.push(self._clean_up)
             yield
 
-    def _clean_up(self, kind: type[BaseException] | None, *_: object) -> None:
+    def _clean_up(self, kind: type[BaseException] | None, *_unused: object) -> None:
         """After a failure, leave as little behind as after a kill and the next run."""
         if kind is not None and not self.store.in_doubt:
             with contextlib.suppress(OSError, RestorePointError):
@@ -549,7 +549,7 @@ class HostpathBackend:
             for change in reversed(moved):
                 self._removals.pop(change).undo()
             raise
-        return [{} for _ in changes]
+        return [{} for _unused in changes]
 
     def _apply_removals(self, changes: Sequence[Change], renames: Sequence[Rename]) -> None:
         try:

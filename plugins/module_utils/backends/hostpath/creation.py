@@ -109,6 +109,7 @@ class Creation:
 
     def _snapshot_subvolume(self, making: Making) -> None:
         making.has_manifest = False
+        self._store.sync()  # the same filesystem: what was written and not yet synced would be missing
         subvolume.snapshot(self._target.path, os.path.join(making.folder.path, making.label), read_only=True)
         left_out = {
             *subvolume.inside(self._target.path),

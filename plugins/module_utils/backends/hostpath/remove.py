@@ -42,7 +42,7 @@ def remove_tree(parent: int, name: str) -> None:
             os.close(fd)
             os.rmdir(done, dir_fd=frames[-1][1] if frames else parent)
     finally:
-        for _, fd in frames:
+        for _unused, fd in frames:
             os.close(fd)
 
 

@@ -706,7 +706,7 @@ def _remove_with_subvolumes(parent: int, name: str, path: str) -> None:
 
 def _remove_empty(path: str) -> None:
     """Remove a directory and those in it, as long as they are empty."""
-    for root, _, _ in os.walk(path, topdown=False):
+    for root, _unused, _unused in os.walk(path, topdown=False):
         try:
             os.rmdir(root)
         except OSError:

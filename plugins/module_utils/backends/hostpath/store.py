@@ -274,7 +274,7 @@ class Store:
         Readers hold no lock. What is in the middle of a change is left out: it is not there yet, or not any more.
         """
         found: list[Entry] = []
-        for _ in range(1 if self._mine else _LOOKS):
+        for _unused in range(1 if self._mine else _LOOKS):
             found = self._look(folder)
             if all(entry.fault is None for entry in found):
                 return found

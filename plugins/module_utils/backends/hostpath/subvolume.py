@@ -126,7 +126,8 @@ def show(path: str) -> Subvolume:
         answer = fcntl.ioctl(fd, linux.ioctl_read(0x94, 60, _INFO.size), bytes(_INFO.size))
     finally:
         os.close(fd)
-    _, _, _, _, _, _, uuid, parent_uuid, _, changed, made, _, _, _ = _INFO.unpack(answer)
+    fields = _INFO.unpack(answer)
+    uuid, parent_uuid, changed, made = fields[6], fields[7], fields[9], fields[10]
     return Subvolume(_text(uuid), _text(parent_uuid), changed, made)
 
 

@@ -376,7 +376,7 @@ class Take(TreeCopy):
         """Copy what is not as it was last time; return its manifest line, or None where it is gone."""
         self._now_at(frame, name)
         path = frame.child(name)
-        for _ in range(ATTEMPTS):
+        for _unused in range(ATTEMPTS):
             try:
                 return self._join_group(frame, name, label, st) or self._copied_line(
                     path, label, self._copy_once(frame, name, st)

@@ -61,7 +61,7 @@ class Verification:
     def _enter(self, block: manifest.Block, frames: list[_Frame], stored: int) -> _Frame | None:
         if block.path == "/":
             return _Frame("/", os.dup(stored))
-        parent_path, _, label = block.path.rpartition("/")
+        parent_path, _unused, label = block.path.rpartition("/")
         if not frames or frames[-1].path != (parent_path or "/"):
             return None  # its parent is missing too
         name = manifest.unescape(label)

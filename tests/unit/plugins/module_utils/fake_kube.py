@@ -169,7 +169,7 @@ class FakeKube:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_unused: object) -> None:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -234,7 +234,7 @@ class FakeKube:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                path, _, query = self.path.partition("?")
+                path, _unused, query = self.path.partition("?")
                 request = Request(path, dict(urllib.parse.parse_qsl(query)), self.headers)
                 fake.requests.append(request)
                 time.sleep(fake.delay)
@@ -259,7 +259,7 @@ class FakeKube:
                 except OSError:
                     self.close_connection = True
 
-            def log_message(self, *_: object) -> None:
+            def log_message(self, *_unused: object) -> None:
                 """Say nothing."""
 
         return Handler

@@ -51,7 +51,7 @@ def test_without_a_path_the_record_is_still_in_the_result():
 
 def test_a_second_run_appends(tmp_path):
     path = tmp_path / "audit"
-    for _ in range(2):
+    for _unused in range(2):
         with AuditLog(str(path), "root") as log:
             log.record(*CHANGE)
     assert len(lines(path)) == 2

@@ -114,7 +114,7 @@ def test_an_error_inside_lets_the_lock_go(path):
 
 def test_one_lock_object_can_be_taken_again(path):
     lock = FileLock(path, 0, "take a snapshot")
-    for _ in range(2):
+    for _unused in range(2):
         with lock, pytest.raises(LockTimeout), FileLock(path, 0, "take another one"):
             pass
 
@@ -216,7 +216,7 @@ def test_no_open_file_is_left_behind(path):
     before = len(os.listdir("/proc/self/fd"))
     with another_process_holding(path):
         opened = len(os.listdir("/proc/self/fd"))
-        for _ in range(3):
+        for _unused in range(3):
             with pytest.raises(LockTimeout):
                 FileLock(path, 0, "take a snapshot").__enter__()
         assert len(os.listdir("/proc/self/fd")) == opened

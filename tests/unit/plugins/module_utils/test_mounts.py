@@ -88,7 +88,7 @@ def test_a_root_that_is_no_path_is_read():
 )
 def test_a_line_that_cannot_be_parsed_is_an_error_and_not_skipped(line):
     with pytest.raises(ToolError, match="Cannot read the mounts in /proc/7/mountinfo"):
-        parse(TABLE.split(b"\n")[0] + b"\n" + line + b"\n", "/proc/7/mountinfo")
+        parse(TABLE.split(b"\n", maxsplit=1)[0] + b"\n" + line + b"\n", "/proc/7/mountinfo")
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def options(module: ModuleType) -> dict[str, Any]:
     own = yaml.safe_load(module.DOCUMENTATION)
     found: dict[str, Any] = {}
     for name in own.get("extends_documentation_fragment", []):
-        file, _, part = name.replace("restorepoint.core.", "", 1).partition(".")
+        file, _unused, part = name.replace("restorepoint.core.", "", 1).partition(".")
         fragment = importlib.import_module(FRAGMENTS + file).ModuleDocFragment
         text = getattr(fragment, (part or "documentation").upper())
         found.update(yaml.safe_load(text).get("options") or {})

@@ -73,7 +73,7 @@ def test_check_mode_makes_no_store(place):
 
 def test_a_second_run_changes_nothing(place):
     asked = {"path": [str(place / "target")], "name": "x", "labels": {"a": 1}, "description": "d"}
-    assert [call(place, **asked)["changed"] for _ in range(2)] == [True, False]
+    assert [call(place, **asked)["changed"] for _unused in range(2)] == [True, False]
 
 
 def test_the_options_reach_the_copy(place):

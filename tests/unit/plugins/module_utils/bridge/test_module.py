@@ -164,7 +164,7 @@ def call(backend=None, make=None, **options):
 
 def test_a_call_ends_with_what_was_done():
     backend = FakeBackend("a", "b")
-    _, failed, result = call(backend)
+    _unused, failed, result = call(backend)
     assert not failed
     assert (result["changed"], result["state"], result["name"]) == (True, "present", "x")
     assert [(each["target"], each["action"]) for each in result["results"]] == [("a", "created"), ("b", "created")]
@@ -181,7 +181,7 @@ def test_a_result_can_be_sent_as_json():
 def test_a_second_call_changes_nothing():
     backend = FakeBackend()
     call(backend)
-    _, failed, result = call(backend)
+    _unused, failed, result = call(backend)
     assert (failed, result["changed"], result["audit"]) == (False, False, [])
     assert [each["action"] for each in result["results"]] == ["unchanged"]
 
@@ -190,7 +190,7 @@ def test_check_mode_says_what_would_be_done_and_touches_nothing(tmp_path):
     backend = FakeBackend()
     before = copy.deepcopy(backend.targets)
     files = {"audit_log": str(tmp_path / "audit"), "progress_file": str(tmp_path / "progress")}
-    _, failed, result = call(backend, check_mode=True, **files)
+    _unused, failed, result = call(backend, check_mode=True, **files)
     assert (failed, result["changed"]) == (False, True)
     assert [each["action"] for each in result["results"]] == ["created"]
     assert (backend.targets, backend.calls, backend.sessions) == (before, [], [False])
@@ -215,7 +215,7 @@ def test_a_call_that_failed_shows_no_diff_to_an_end_that_it_did_not_reach():
 
 def test_every_blocker_is_in_the_message_and_in_the_result():
     backend = FakeBackend("a", "b")
-    _, failed, result = call(backend, state="rolled_back")
+    _unused, failed, result = call(backend, state="rolled_back")
     assert failed
     assert result["msg"] == (
         "Cannot return to snapshot 'x': a: there is no snapshot 'x' (it has no snapshots); "
@@ -234,7 +234,7 @@ def test_blockers_fail_in_check_mode_too():
 def test_a_failure_says_what_was_done_on_each_target_and_that_nothing_stands():
     backend = FakeBackend("a", "b")
     backend.failures[("commit", "create", "b")] = broken()
-    _, failed, result = call(backend)
+    _unused, failed, result = call(backend)
     assert (failed, result["changed"]) == (True, False)
     assert result["msg"] == "Cannot do it: the disk is on fire; put it out."
     assert [each["action"] for each in result["results"]] == ["failed", "failed"]
@@ -244,7 +244,7 @@ def test_a_failure_says_what_was_done_on_each_target_and_that_nothing_stands():
 def test_with_keep_a_failure_says_what_stands():
     backend = FakeBackend("a", "b")
     backend.failures[("prepare", "create", "b")] = broken()
-    _, failed, result = call(backend, on_failure="keep")
+    _unused, failed, result = call(backend, on_failure="keep")
     assert (failed, result["changed"]) == (True, True)
     assert [each["action"] for each in result["results"]] == ["created", "failed"]
 
@@ -252,7 +252,7 @@ def test_with_keep_a_failure_says_what_stands():
 def test_an_interrupt_says_that_what_was_begun_is_undone():
     backend = FakeBackend("a", "b")
     backend.failures[("prepare", "create", "b")] = KeyboardInterrupt("SIGTERM")
-    _, failed, result = call(backend)
+    _unused, failed, result = call(backend)
     assert failed
     assert result["msg"] == ("Cannot go on: the run was interrupted (SIGTERM); what it had begun was undone.")
     assert [each["action"] for each in result["results"]] == ["none", "none"]
@@ -262,7 +262,7 @@ def test_an_interrupt_says_that_what_was_begun_is_undone():
 def test_an_interrupt_after_the_fact_does_not_say_that_it_was_undone():
     backend = FakeBackend()
     backend.failures[("finish", "create", "a")] = KeyboardInterrupt("SIGTERM")
-    _, failed, result = call(backend)
+    _unused, failed, result = call(backend)
     assert (failed, result["changed"]) == (True, True)
     assert result["msg"].endswith("results say what stands.")
     assert [each["action"] for each in result["results"]] == ["created"]
@@ -275,7 +275,7 @@ def test_a_signal_while_changes_count_waits_until_it_is_known_what_was_done():
             return super().commit(changes)
 
     backend = Struck()
-    _, failed, result = call(backend)
+    _unused, failed, result = call(backend)
     assert failed
     assert [each["outcome"] for each in result["audit"]] == ["done", "undone"]
     assert not backend.targets["a"].snapshots
@@ -283,7 +283,7 @@ def test_a_signal_while_changes_count_waits_until_it_is_known_what_was_done():
 
 def test_what_cannot_be_meant_is_refused_before_anything_is_opened():
     backend = FakeBackend()
-    _, failed, result = call(backend, name="forbidden")
+    _unused, failed, result = call(backend, name="forbidden")
     assert failed
     assert result["msg"] == "Cannot use 'forbidden': it is forbidden; choose another name."
     assert (result["results"], backend.sessions) == ([], [])
@@ -301,7 +301,7 @@ def test_a_missing_library_is_told_in_ansibles_words():
     def make(params, report):
         raise MissingLibrary("look at claims", "kubernetes", "Traceback ...")
 
-    _, failed, result = call(make=make)
+    _unused, failed, result = call(make=make)
     assert failed
     assert "kubernetes" in result["msg"]
     assert result["exception"] == "Traceback ..."
@@ -327,7 +327,7 @@ def test_the_audit_log_has_the_lines_of_the_result(tmp_path):
 
 def test_an_audit_log_that_cannot_be_written_stops_the_call_before_anything_is_done():
     backend = FakeBackend()
-    _, failed, result = call(backend, audit_log="relative")
+    _unused, failed, result = call(backend, audit_log="relative")
     assert failed
     assert "audit log" in result["msg"]
     assert backend.sessions == []
@@ -349,7 +349,7 @@ def test_a_full_disk_under_the_audit_log_is_a_warning_also_when_the_call_fails(t
 
     backend = Filling()
     backend.failures[("commit", "create", "a")] = broken()
-    module, failed, _ = call(backend, audit_log=str(path))
+    module, failed, _unused = call(backend, audit_log=str(path))
     assert failed
     assert [each for each in module.warnings if each.startswith("the audit log is incomplete")] != []
 
@@ -365,7 +365,7 @@ def test_pruned_gives_the_reason_for_each_snapshot():
     backend = FakeBackend()
     for number in range(3):
         backend.add("a", f"n{number}", created=1_000_000_000 + number)
-    _, failed, result = call(backend, state="pruned", name=None, keep={"last": 1})
+    _unused, failed, result = call(backend, state="pruned", name=None, keep={"last": 1})
     assert not failed
     assert [(each["name"], each["keep"]) for each in result["decisions"]] == [
         ("n0", False),

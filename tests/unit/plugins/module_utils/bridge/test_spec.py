@@ -48,5 +48,5 @@ def test_what_ansible_accepts_the_core_understands():
     ],
 )
 def test_an_unknown_rule_or_a_count_that_is_none_is_refused(parameters, word):
-    _, errors = validate(KEEP_SPEC, **parameters)
+    _unused, errors = validate(KEEP_SPEC, **parameters)
     assert word in " ".join(errors)

@@ -98,7 +98,8 @@ class FakeBackend:
         kept = target.snapshots if desired.state == "rolled_back" else {**target.snapshots, **target.asides}
         view: dict[str, Any] = {
             "snapshots": {
-                each.name: {"description": each.description, "labels": dict(each.labels)} for each, _ in kept.values()
+                each.name: {"description": each.description, "labels": dict(each.labels)}
+                for each, _unused in kept.values()
             }
         }
         if desired.state == "rolled_back":
@@ -131,8 +132,8 @@ class FakeBackend:
         same = self.provable and desired.state == "rolled_back" and kept == target.content
         return Situation(
             target=name,
-            snapshots=tuple(sorted((each for each, _ in target.snapshots.values()), key=lambda each: each.order)),
-            asides=tuple(each for each, _ in target.asides.values()),
+            snapshots=tuple(sorted((each for each, _unused in target.snapshots.values()), key=lambda each: each.order)),
+            asides=tuple(each for each, _unused in target.asides.values()),
             blockers=target.blockers,
             unchanged="the same word" if same else None,
             returned=dict(target.returned),

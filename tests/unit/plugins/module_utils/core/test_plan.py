@@ -348,7 +348,7 @@ def test_pruned_removes_what_no_rule_keeps_and_gives_a_reason_for_each():
     assert [(target, each.name, each.keep) for target, each in plan.decisions] == [
         ("a", "night-0", False), ("a", "night-1", False), ("a", "night-2", True), ("a", "night-3", True),
     ]  # fmt: skip
-    assert all(each.reason for _, each in plan.decisions)
+    assert all(each.reason for _unused, each in plan.decisions)
 
 
 def test_where_the_rules_hold_already_nothing_is_removed():
@@ -364,7 +364,7 @@ def test_only_the_owners_own_snapshots_are_thinned_out():
     backend.add("a", "unknown", created=1, owner=None)
     plan = prune(backend, owner="nightly", keep={"last": 1})
     assert steps(plan) == [("destroy", "a", "night-0"), ("destroy", "a", "night-1")]
-    reasons = {each.name: each.reason for _, each in plan.decisions}
+    reasons = {each.name: each.reason for _unused, each in plan.decisions}
     assert reasons["by-hand"] == "foreign: owner manual"
     assert reasons["unknown"] == "foreign: owner unknown"
 
@@ -393,7 +393,7 @@ def test_asides_have_rules_of_their_own_and_none_by_default():
     assert steps(prune(backend)) == []
     assert steps(prune(backend, asides={"last": 1})) == [("destroy", "a", old.name)]
     assert steps(prune(backend, keep=None, asides={"last": 1})) == [("destroy", "a", old.name)]
-    assert new.name not in [name for _, _, name in steps(prune(backend, asides={"last": 1}))]
+    assert new.name not in [name for _unused, _unused, name in steps(prune(backend, asides={"last": 1}))]
 
 
 def test_a_limit_on_one_target_stops_the_whole_call():

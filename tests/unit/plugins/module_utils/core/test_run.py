@@ -58,7 +58,7 @@ class Call:
         return [(each["change"], each["target"], each["outcome"]) for each in self.run.audit]
 
     def phases(self, phase):
-        return [target for done, _, target, _ in self.backend.calls if done == phase]
+        return [target for done, _unused, target, _unused in self.backend.calls if done == phase]
 
     def assert_nothing_changed(self):
         assert self.backend.targets == self.before
@@ -77,7 +77,9 @@ def present(*names, failures=(), **options):
 
 def test_everything_slow_is_done_on_all_targets_before_anything_counts():
     call = present()
-    assert [phase for phase, _, _, _ in call.backend.calls] == ["prepare"] * 3 + ["commit"] * 3 + ["finish"] * 3
+    assert [phase for phase, _unused, _unused, _unused in call.backend.calls] == ["prepare"] * 3 + ["commit"] * 3 + [
+        "finish"
+    ] * 3
     assert call.actions == {(target, "x"): "created" for target in ABC}
     assert call.failure is None
 
@@ -87,7 +89,7 @@ def test_like_changes_count_in_one_batch_and_different_ones_in_their_order():
     for number, name in enumerate(("x", "newer", "newest")):
         backend.add("a", name, created=number)
     Call(backend, state="rolled_back", name="x", destroy_newer=True)
-    committed = [(verb, name) for phase, verb, _, name in backend.calls if phase == "commit"]
+    committed = [(verb, name) for phase, verb, _unused, name in backend.calls if phase == "commit"]
     assert committed == [("destroy", "newest"), ("destroy", "newer"), ("roll_back", "x")]
 
 
@@ -198,7 +200,7 @@ def returning(keep_partial=False, **failures):
 def test_what_counted_already_is_undone_newest_first():
     call = returning(commit_b_roll_back=broken())
     call.assert_nothing_changed()
-    undone = [(verb, target) for phase, verb, target, _ in call.backend.calls if phase == "undo"]
+    undone = [(verb, target) for phase, verb, target, _unused in call.backend.calls if phase == "undo"]
     assert undone == [("destroy", "b"), ("roll_back", "a"), ("destroy", "a")]
     assert call.actions == {
         ("a", "newer"): "undone", ("a", "x"): "undone", ("b", "newer"): "undone", ("b", "x"): "failed",

@@ -25,4 +25,4 @@ def _without_waiting(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _without_subvolumes(monkeypatch):
-    monkeypatch.setattr(subvolume, "can_snapshot", lambda *_: False)
+    monkeypatch.setattr(subvolume, "can_snapshot", lambda *_unused: False)

@@ -64,7 +64,7 @@ def test_what_did_not_change_does_not_differ(place, with_manifest):
 
 
 def test_with_the_manifest_unchanged_files_are_not_read(place, monkeypatch):
-    monkeypatch.setattr(os, "pread", lambda *_: pytest.fail("a file was read"))
+    monkeypatch.setattr(os, "pread", lambda *_unused: pytest.fail("a file was read"))
     assert difference(place, WITH) is None
 
 

@@ -116,7 +116,7 @@ def test_a_known_error_comes_with_the_way_out(number, words):
 
 
 def test_a_failure_in_the_middle_leaves_nothing(place, monkeypatch):
-    def fail(*_):
+    def fail(*_unused):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(creation.Creation, "_describe", fail)

@@ -229,14 +229,14 @@ def clock(monkeypatch):
 
 def test_a_limit_makes_a_stream_as_slow_as_it_says(clock):
     limiter = files.Limiter(1000, clock)
-    for _ in range(50):
+    for _unused in range(50):
         limiter.spend(100)
     assert clock.now - 100 == pytest.approx(50 * 100 / 1000)
 
 
 def test_what_is_slower_than_the_limit_is_not_slowed_further(clock):
     limiter = files.Limiter(1000, clock)
-    for _ in range(50):
+    for _unused in range(50):
         clock.now += 1
         limiter.spend(100)
     assert clock.slept == []
@@ -246,7 +246,7 @@ def test_a_long_pause_does_not_allow_a_burst_of_more_than_a_tenth_of_a_second(cl
     limiter = files.Limiter(1000, clock)
     clock.now += 3600
     started = clock.now
-    for _ in range(20):
+    for _unused in range(20):
         limiter.spend(100)
     assert clock.now - started == pytest.approx(2 - 0.1)
 
@@ -271,10 +271,10 @@ def test_losses_are_counted_in_full_and_shown_by_a_few_examples(losses):
     for kind, path in losses:
         known.add(kind, path)
     result = known.as_result()
-    for kind in {kind for kind, _ in losses}:
+    for kind in {kind for kind, _unused in losses}:
         paths = [path for each, path in losses if each == kind]
         assert result[kind] == {"count": len(paths), "examples": paths[:20]}
-    assert set(result) == {kind for kind, _ in losses}
+    assert set(result) == {kind for kind, _unused in losses}
 
 
 def test_a_device_that_may_not_be_made_is_named_and_does_not_count_as_missing(place, monkeypatch):
@@ -297,7 +297,7 @@ def test_attributes_that_are_refused_are_named(place, monkeypatch):
     (place.target / "f").write_text("x")
     monkeypatch.setattr(files, "read_xattrs", lambda where: {"user.colour": b"blue"})
 
-    def refuse(*_, **__):
+    def refuse(*_unused, **__):
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 
     monkeypatch.setattr(os, "setxattr", refuse)
@@ -307,7 +307,7 @@ def test_attributes_that_are_refused_are_named(place, monkeypatch):
 
 
 def test_attributes_that_find_no_room_fail_the_copy_only_on_a_full_disk(tmp_path, monkeypatch):
-    def no_room(*_, **__):
+    def no_room(*_unused, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "setxattr", no_room)
@@ -315,6 +315,6 @@ def test_attributes_that_find_no_room_fail_the_copy_only_on_a_full_disk(tmp_path
     copier.set_xattrs(str(tmp_path), {"user.large": b"x"})
     assert copier.losses.counts == {"xattrs": 1}
     full = os.statvfs_result((4096, 4096, 1000, 10, 10, 1000, 500, 500, 0, 255))
-    monkeypatch.setattr(os, "statvfs", lambda _: full)
+    monkeypatch.setattr(os, "statvfs", lambda _unused: full)
     with pytest.raises(OSError, match="No space left"):
         copier.set_xattrs(str(tmp_path), {"user.large": b"x"})

@@ -74,7 +74,7 @@ def test_sizes_are_what_removing_would_free(place):
 
 def test_without_being_asked_no_file_is_looked_at(place, monkeypatch):
     place.call("present", "x")
-    monkeypatch.setattr(os, "walk", lambda *_: pytest.fail("a tree was walked"))
+    monkeypatch.setattr(os, "walk", lambda *_unused: pytest.fail("a tree was walked"))
     assert [each["size_bytes"] for each in place.info()["snapshots"]] == [None, None]
 
 

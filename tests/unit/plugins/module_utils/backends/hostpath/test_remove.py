@@ -65,7 +65,7 @@ def test_directories_that_forbid_it_go_all_the_same(tmp_path, parent, mode):
 def test_a_tree_2000_directories_deep_goes(tmp_path, parent):
     assert raise_open_file_limit(4096) >= 2100, "the hard limit of open files is too low on this machine"
     fd = os.dup(parent)
-    for _ in range(2000):
+    for _unused in range(2000):
         os.mkdir("d", dir_fd=fd)
         below = os.open("d", os.O_RDONLY, dir_fd=fd)
         os.close(fd)

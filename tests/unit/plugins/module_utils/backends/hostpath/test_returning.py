@@ -206,7 +206,7 @@ def place(tmp_path):
 def test_a_return_that_fails_says_the_way_out_and_leaves_the_target_as_it_was(place, monkeypatch, number, words):
     before = picture(place.path)
 
-    def fail(*_, **__):
+    def fail(*_unused, **__):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(linux, "renameat2", fail)
@@ -220,7 +220,7 @@ def test_a_return_that_fails_says_the_way_out_and_leaves_the_target_as_it_was(pl
 
 
 def test_where_names_cannot_be_exchanged_two_renames_do_and_that_is_said(place, monkeypatch):
-    def refuse(*_, **__):
+    def refuse(*_unused, **__):
         raise OSError(22, "Invalid argument")
 
     monkeypatch.setattr(linux, "exchange", refuse)

@@ -72,7 +72,7 @@ def hidden(store):
     """Return what is hidden and does not belong to a store at rest."""
     return sorted(
         each
-        for _, folders, files in os.walk(store.path)
+        for _unused, folders, files in os.walk(store.path)
         for each in folders + files
         if each.startswith(".") and each not in (layout.MARKER, layout.LOCK, layout.TARGET)
     )

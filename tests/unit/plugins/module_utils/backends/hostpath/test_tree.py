@@ -188,7 +188,7 @@ def test_where_a_file_has_as_many_links_as_it_can_have_it_is_copied(place, monke
     (place.target / "a").write_text("x")
     place.take("x")
 
-    def full(*_, **__):
+    def full(*_unused, **__):
         raise OSError(errno.EMLINK, "Too many links")
 
     monkeypatch.setattr(os, "link", full)
@@ -201,7 +201,7 @@ def test_names_of_one_file_that_cannot_be_kept_together_are_named(place, monkeyp
     (place.target / "a").write_text("x")
     os.link(place.target / "a", place.target / "b")
 
-    def full(*_, **__):
+    def full(*_unused, **__):
         raise OSError(errno.EMLINK, "Too many links")
 
     monkeypatch.setattr(os, "link", full)
@@ -262,7 +262,7 @@ def test_a_run_as_somebody_else_says_what_it_could_not_keep(place, monkeypatch):
     (place.target / "mine").write_text("x")
     (place.target / "mine").chmod(0o4755)
 
-    def refuse(*_, **__):
+    def refuse(*_unused, **__):
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     stat_of = os.stat
