@@ -5,8 +5,8 @@
 """What was changed, for those who ask later, and how far it has got, for those who wait. Stdlib and core only.
 
 Called by the bridge and the agent. Both files hold one JSON object a line. They are opened, and made where missing,
-before anything else is touched: so not in check mode, which passes no path and calls ``foresee``. Whatever goes wrong with them later never
-stops the work, nor hides that it was done: it is kept under ``trouble`` for the caller to warn of.
+before anything else is touched: so not in check mode, which passes no path and calls ``foresee``. Whatever goes wrong
+with them later never stops the work, nor hides that it was done: it is kept under ``trouble`` for the caller to warn of.
 """
 
 from __future__ import annotations
@@ -176,9 +176,9 @@ def foresee(audit_log: str | None, progress_file: str | None) -> None:
         if path is None:
             continue
         above = os.path.dirname(path)
-        if os.path.isabs(path) and not os.path.lexists(path) and os.path.isdir(above) and os.access(above, os.W_OK):
-            continue  # it would be made
-        os.close(_open(path, attempt, make=False))
+        could_be_made = os.path.isabs(path) and "\0" not in path and os.path.isdir(above) and os.access(above, os.W_OK)
+        if os.path.lexists(path) or not could_be_made:
+            os.close(_open(path, attempt, make=False))
 
 
 def _open(path: str, attempt: str, make: bool = True) -> int:

@@ -15,7 +15,7 @@ import stat
 
 import pytest
 
-from ansible_collections.restorepoint.core.plugins.module_utils.audit import AuditLog, Progress, current_user
+from ansible_collections.restorepoint.core.plugins.module_utils.audit import AuditLog, Progress, current_user, foresee
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import InvalidInput
 
 CHANGE = ("2026-11-22T01:30:00Z", "/srv/data", "create", "daily-20261122t013000z", "done")
@@ -81,7 +81,22 @@ def test_what_cannot_be_an_audit_log_is_an_error_before_anything_is_touched(tmp_
         AuditLog(path, "root")
     with pytest.raises(InvalidInput, match="Cannot report the progress: "):
         Progress(path)
+    with pytest.raises(InvalidInput, match="Cannot keep the audit log: "):
+        foresee(path, None)
+    with pytest.raises(InvalidInput, match="Cannot report the progress: "):
+        foresee(None, path)
     assert os.listdir(tmp_path) == before
+
+
+def test_foresight_makes_nothing_and_leaves_what_is_there_as_it_is(tmp_path):
+    there = tmp_path / "there"
+    there.write_text("{}\n")
+    before = there.stat()
+    foresee(str(tmp_path / "new"), str(there))
+    foresee(str(there), None)
+    foresee(None, None)
+    assert os.listdir(tmp_path) == ["there"]
+    assert (there.read_text(), there.stat().st_mtime_ns) == ("{}\n", before.st_mtime_ns)
 
 
 class FullDisk:
