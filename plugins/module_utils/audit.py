@@ -6,7 +6,7 @@
 
 Called by the bridge and the agent. Both files hold one JSON object a line. They are opened, and made where missing,
 before anything else is touched: so not in check mode, which passes no path and calls ``foresee``. Whatever goes wrong
-with them later never stops the work, nor hides that it was done: it is kept under ``trouble`` for the caller to warn of.
+with them later never stops the work, nor hides that it was done: ``trouble`` keeps it, for the caller to warn of.
 """
 
 from __future__ import annotations
