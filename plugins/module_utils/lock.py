@@ -26,6 +26,8 @@ from typing import Any
 from .core.errors import LockTimeout, StoreError
 from .core.snapshot import timestamp
 
+#: Where locks lie of storage that has no folder of its own. On tmpfs, and only root can make anything in /run.
+HOST_LOCKS = "/run/restorepoint"
 _BUSY = (errno.EWOULDBLOCK, errno.EACCES)
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 #: How often the file may turn out to have been replaced while it was waited for.
@@ -154,6 +156,24 @@ class FileLock:
             "since": timestamp(int(time.time())),
         }
         return json.dumps(note).encode("ascii").ljust(_NOTE_BYTES - 1) + b"\n"
+
+
+def host_lock(name: str, timeout_seconds: float, purpose: str, folder: str = HOST_LOCKS) -> FileLock:
+    """Return the lock between all runs on this host that change one kind of storage, such as ``lvm``.
+
+    Makes the folder of these locks where it is missing. Raises StoreError where that is not a folder of this user
+    alone: who could put other files there could let two runs hold "the" lock.
+    """
+    remedy = f"run as root, or make {folder} a directory of this user with mode 0700"
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, 0o700)
+        found = os.lstat(folder)
+    except OSError as error:
+        raise StoreError(purpose, f"{folder} cannot be made: {error.strerror}", remedy) from error
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise StoreError(purpose, f"{folder} is not a directory that only this user can write to", remedy)
+    return FileLock(os.path.join(folder, f"{name}.lock"), timeout_seconds, purpose)
 
 
 def _describe(fd: int) -> str:

@@ -297,8 +297,8 @@ results:
 spread_seconds:
   description: How far apart the snapshots of this call lie.
   returned: when more than one was taken
-  type: int
-  sample: 2
+  type: float
+  sample: 2.0
 decisions:
   description: What the keep rules say of each snapshot, and why.
   returned: O(state=pruned)

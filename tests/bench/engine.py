@@ -38,7 +38,7 @@ def main() -> int:
         backend.check(desired)
         with backend.session(writing=True):
             situations = backend.situations(desired)
-            plan = make_plan(desired, situations, backend.capabilities, options.now())
+            plan = make_plan(desired, situations, options.now())
             if plan.blockers:
                 raise Blocked(state, plan.blockers)
             run = Run(backend, lambda change, outcome: {}, time.monotonic, keep_partial=False)

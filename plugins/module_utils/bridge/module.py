@@ -161,7 +161,7 @@ class StateModule:
 
     def _reach(self, backend: Backend, desired: Desired, audit: AuditLog) -> None:
         situations = backend.situations(desired)
-        plan = make_plan(desired, situations, backend.capabilities, now())
+        plan = make_plan(desired, situations, now())
         self._warn(plan.warnings)
         if plan.decisions:
             self._result["decisions"] = [
@@ -170,15 +170,16 @@ class StateModule:
             ]
         if plan.blockers:
             raise Blocked(_attempt(desired), plan.blockers)
+        estimates = backend.estimate(plan.changes)
         if self._module.check_mode:
-            self._result.update(results=predicted(plan), changed=bool(plan.changes))
+            self._result.update(results=predicted(plan, estimates), changed=bool(plan.changes))
         else:
-            self._carry_out(backend, plan, audit)
+            self._carry_out(backend, plan, estimates, audit)
         if self._module._diff:
             # Only now: a run that failed has not come to the other end.
             self._result["diff"] = ends(plan, situations, desired)
 
-    def _carry_out(self, backend: Backend, plan: Plan, audit: AuditLog) -> None:
+    def _carry_out(self, backend: Backend, plan: Plan, estimates: Sequence[Mapping[str, Any]], audit: AuditLog) -> None:
         def record(change: Change, outcome: str) -> Mapping[str, Any]:
             return audit.record(
                 timestamp(now()), change.target, change.verb, change.name, outcome, backend=backend.name,
@@ -188,7 +189,7 @@ class StateModule:
         keep = self._module.params["on_failure"] == "keep"
         run = Run(backend, record, time.monotonic, keep, self._interrupts.held)
         try:
-            run.carry_out(plan)
+            run.carry_out(plan, estimates)
         finally:
             self._report(run.results)
             self._result["audit"] = run.audit
@@ -196,13 +197,14 @@ class StateModule:
 
     def _report(self, results: list[dict[str, Any]]) -> None:
         self._result.update(results=results, changed=any(each["changed"] for each in results))
-        made = [
-            each["snapshot"] for each in results if each["action"] in ("created", "replaced") and "snapshot" in each
-        ]
-        created = sorted(each["created"] for each in made)
-        if len(created) > 1:
-            # How far apart the members of a set lie, where the storage cannot take them at one instant.
-            self._result["spread_seconds"] = parse_timestamp(created[-1]) - parse_timestamp(created[0])
+        # How far apart the members of a set lie, where the storage cannot take them at one instant.
+        instants = sorted(
+            each.get("instant", parse_timestamp(each["snapshot"]["created"]))
+            for each in results
+            if each["action"] in ("created", "replaced") and "snapshot" in each
+        )
+        if len(instants) > 1:
+            self._result["spread_seconds"] = round(instants[-1] - instants[0], 3)
 
 
 def _attempt(desired: Desired) -> str:

@@ -9,6 +9,7 @@ A backend decides nothing. It says what is there (`Situation`), and the plan (`p
 
 - ``prepare``: everything slow that can still be given up: copying into a hidden place, checking a hold;
 - ``commit``: the moment at which it counts, as short as the storage allows, a batch of like changes at a time;
+- ``settle``: waiting until what counts has also taken effect: a merge that drains, a guest that starts;
 - ``finish``: what cannot be undone and no longer matters for the outcome: purging what was removed.
 """
 
@@ -17,8 +18,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, Union
 
+from .errors import RestorePointError
 from .retention import RetentionPolicy
 from .snapshot import Snapshot
 
@@ -59,15 +61,6 @@ class Blocker:
 
 
 @dataclass(frozen=True)
-class Capabilities:
-    """What a kind of storage can do. ``newest_only``: it can return only to a target's newest snapshot."""
-
-    states: frozenset[str]
-    newest_only: bool = False
-    clones: bool = True
-
-
-@dataclass(frozen=True)
 class Situation:
     """What is there, for one target, as far as the desired state needs to know.
 
@@ -76,6 +69,10 @@ class Situation:
     maps each ``once`` token that was used on this target to when, in seconds since the epoch. ``clone_of`` is the name
     of the snapshot that the wanted clone was made from; None where no such clone is there. ``asides`` are described as
     snapshots.
+
+    ``newest_only``: a return as desired would lose the snapshots that are newer than the wanted one. ``uses_up``: such
+    a return uses its snapshot up. ``used_up`` then says in words that, and when, the wanted one was. ``lacking`` holds
+    what a backend's own options want of the wanted snapshot, and what it does not have yet, such as a hold.
     """
 
     target: str
@@ -87,6 +84,10 @@ class Situation:
     returned: Mapping[str, int] = field(default_factory=dict)
     clone_of: str | None = None
     warnings: tuple[str, ...] = ()
+    newest_only: bool = False
+    uses_up: bool = False
+    used_up: str | None = None
+    lacking: Mapping[str, Any] = field(default_factory=dict)
 
     def find(self, name: str) -> Snapshot | None:
         """Return the snapshot, or the aside, of that name."""
@@ -133,11 +134,14 @@ class Change:
     arguments: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
+#: What there is to tell of a change, or why it failed.
+Outcome = Union[Mapping[str, Any], RestorePointError]
+
+
 class Backend(Protocol):
     """One kind of storage. Every method raises RestorePointError in one sentence when it fails."""
 
     name: str
-    capabilities: Capabilities
     warnings: list[str]
 
     def check(self, desired: Desired) -> None:
@@ -149,11 +153,24 @@ class Backend(Protocol):
     def situations(self, desired: Desired) -> Sequence[Situation]:
         """Return what is there, a situation for each target of the call. Touches nothing."""
 
+    def estimate(self, changes: Sequence[Change]) -> Sequence[Mapping[str, Any]]:
+        """Return what can be told of each change before it is made, such as the space it frees. Touches nothing."""
+
     def prepare(self, change: Change) -> None:
         """Do all that is slow and can be given up. On failure it leaves nothing behind."""
 
-    def commit(self, changes: Sequence[Change]) -> Sequence[Mapping[str, Any]]:
-        """Make prepared changes of one verb count, all or none; return what there is to tell of each."""
+    def commit(self, changes: Sequence[Change]) -> Sequence[Outcome]:
+        """Make prepared changes of one verb count; return what there is to tell of each.
+
+        Raising means that none counts. A storage that cannot make several count as one gives the error of each change
+        that failed in the place of what there is to tell; the others count, and the run undoes them or not.
+        """
+
+    def settle(self, changes: Sequence[Change]) -> Sequence[Outcome]:
+        """Wait until changes of one verb that count have taken effect; return what more there is to tell of each.
+
+        Interrupts are let through here. An error in an outcome's place fails the run and undoes nothing.
+        """
 
     def spend(self, target: str, token: str) -> None:
         """Remember that a ``once`` token is used up, for a target that already held what was to be returned."""
@@ -166,3 +183,15 @@ class Backend(Protocol):
 
     def finish(self, change: Change) -> Sequence[str]:
         """Do what cannot be undone. Returns warnings; the change counts whether this succeeds or not."""
+
+
+class Immediate:
+    """What a backend inherits whose changes take effect as they count, and cost what only making them tells."""
+
+    def estimate(self, changes: Sequence[Change]) -> Sequence[Mapping[str, Any]]:
+        """Tell nothing beforehand. See Backend."""
+        return [{} for _unused in changes]
+
+    def settle(self, changes: Sequence[Change]) -> Sequence[Outcome]:
+        """Wait for nothing. See Backend."""
+        return [{} for _unused in changes]

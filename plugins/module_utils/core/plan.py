@@ -11,7 +11,7 @@ mode and safety are written once, here. DESIGN: "States: one meaning on every ba
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,6 @@ from .backend import (
     REPLACE,
     ROLL_BACK,
     Blocker,
-    Capabilities,
     Change,
     Desired,
     Situation,
@@ -62,7 +61,6 @@ class Plan:
 class _Draft:
     desired: Desired
     now: int
-    capabilities: Capabilities
     changes: list[Change] = field(default_factory=list)
     unchanged: list[Unchanged] = field(default_factory=list)
     blockers: list[Blocker] = field(default_factory=list)
@@ -85,13 +83,13 @@ class _Draft:
         self.blockers.append(Blocker(situation.target, reason, remedy))
 
 
-def make_plan(desired: Desired, situations: Sequence[Situation], capabilities: Capabilities, now: int) -> Plan:
+def make_plan(desired: Desired, situations: Sequence[Situation], now: int) -> Plan:
     """Return the plan.
 
     ``now`` is in seconds since the epoch. A blocker of any target blocks the whole call: every blocker of every target
     is in the plan, and no change.
     """
-    draft = _Draft(desired, now, capabilities)
+    draft = _Draft(desired, now)
     planners = {
         "present": _plan_present,
         "absent": _plan_absent,
@@ -164,6 +162,7 @@ def _plan_description(draft: _Draft, situation: Situation, snapshot: Snapshot) -
         differs["description"] = desired.description
     if desired.labels is not None and dict(desired.labels) != dict(snapshot.labels):
         differs["labels"] = dict(desired.labels)
+    differs.update(situation.lacking)
     if differs:
         draft.change(DESCRIBE, situation, snapshot.name, " and ".join(differs) + " changed", **differs)
     else:
@@ -195,6 +194,8 @@ def _plan_return(draft: _Draft, situations: Sequence[Situation]) -> None:
         used = situation.returned.get(desired.once) if desired.once is not None else None
         if used is not None:
             draft.leave(situation, draft.name, f"once: {desired.once} was used up by the return of {timestamp(used)}")
+        elif situation.used_up is not None:
+            draft.leave(situation, draft.name, situation.used_up, desired.once)
         elif snapshot is None:
             draft.block(situation, f"there is no snapshot {draft.name!r}", _what_there_is(situation))
         elif not snapshot.ready:
@@ -205,12 +206,20 @@ def _plan_return(draft: _Draft, situations: Sequence[Situation]) -> None:
             draft.leave(situation, draft.name, why, desired.once)
         elif _clear_the_way(draft, situation, snapshot):
             why = f"the content differs: {situation.difference}" if situation.difference else "the content differs"
-            draft.change(ROLL_BACK, situation, draft.name, why, keep_current=desired.keep_current, once=desired.once)
+            draft.change(
+                ROLL_BACK,
+                situation,
+                draft.name,
+                why,
+                keep_current=desired.keep_current,
+                once=desired.once,
+                uses_up=situation.uses_up,
+            )
 
 
 def _clear_the_way(draft: _Draft, situation: Situation, snapshot: Snapshot) -> bool:
     """Plan away, or report, the newer snapshots of a storage that returns only to its newest one."""
-    if not draft.capabilities.newest_only:
+    if not situation.newest_only:
         return True
     newer = sorted((each for each in situation.snapshots if each.order > snapshot.order), key=lambda each: each.order)
     if newer and not draft.desired.destroy_newer:
@@ -252,11 +261,12 @@ def _plan_clone(draft: _Draft, situations: Sequence[Situation]) -> None:
 
 def _plan_prune(draft: _Draft, situations: Sequence[Situation]) -> None:
     for situation in situations:
+        planned = len(draft.changes)
         if draft.desired.retention is not None:
             _prune_by(draft, situation, situation.snapshots, draft.desired.retention, own_only=True)
         if draft.desired.asides is not None:
             _prune_by(draft, situation, situation.asides, draft.desired.asides, own_only=False)
-        if not any(change.target == situation.target for change in draft.changes):
+        if len(draft.changes) == planned:
             draft.leave(situation, None, "the keep rules hold")
 
 
@@ -335,16 +345,23 @@ def _apply(view: dict[str, Any], change: Change, desired: Desired) -> None:
         del snapshots[change.name]
     elif change.verb == ROLL_BACK:
         view["content"] = change.name
+        if change.arguments.get("uses_up"):
+            del snapshots[change.name]
     elif change.verb == CLONE:
         view["clone"] = {change.arguments["clone"]: change.name}
 
 
-def predicted(plan: Plan) -> list[dict[str, Any]]:
-    """Return the results that carrying out a plan would have, without what only doing it tells."""
+def predicted(plan: Plan, estimates: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
+    """Return the results that carrying out a plan would have, without what only doing it tells.
+
+    ``estimates`` are what the backend can tell of each change beforehand, in the order of the plan's changes.
+    """
     done = [
         {"target": each.target, "name": each.name, "action": DONE[each.verb], "changed": True, "reason": each.reason}
         for each in plan.changes
     ]
+    for result, estimate in zip(done, estimates):
+        result.update(estimate)
     return done + unchanged_results(plan)
 
 

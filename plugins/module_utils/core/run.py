@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Carries out a plan through a backend: prepare all, commit all, finish; undo on failure. Pure but for the backend.
+"""Carries out a plan through a backend: prepare, commit, settle, finish; undo on failure. Pure but for the backend.
 
 Called by the bridge and by the agent. The clock, the audit record and what holds interrupts back are arguments.
 """
@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, Callable
 
-from .backend import DONE, Backend, Change
+from .backend import DONE, Backend, Change, Outcome
 from .errors import RestorePointError
 from .plan import Plan, unchanged_results
 
@@ -64,17 +64,20 @@ class Run:
         self.audit: list[Mapping[str, Any]] = []
         self.warnings: list[str] = []
 
-    def carry_out(self, plan: Plan) -> list[dict[str, Any]]:
+    def carry_out(self, plan: Plan, estimates: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
         """Carry out ``plan`` and return a result for each change and each unchanged target.
 
-        Raises RunFailed, with those results, if any change failed.
+        ``estimates`` are what the backend could tell of each change beforehand; the results tell it too. Raises
+        RunFailed, with those results, if any change failed.
         """
         results = self.results = [
             {"target": each.target, "name": each.name, "action": "none", "changed": False, "reason": each.reason}
             for each in plan.changes
         ]
+        for result, estimate in zip(results, estimates):
+            result.update(estimate)
         results += unchanged_results(plan)
-        prepared: list[int] = []
+        prepared: dict[int, None] = {}  # a set that keeps its order
         committed: list[int] = []
         try:
             self._prepare(plan.changes, results, prepared)
@@ -83,7 +86,10 @@ class Run:
             # Also on an interrupt: nothing half done is left for the next run to find.
             self._take_back(plan.changes, results, prepared, committed)
             raise
-        self._finish(plan.changes, committed)
+        try:
+            self._settle(plan.changes, results, committed)
+        finally:
+            self._finish(plan.changes, committed)
         self._spend_tokens(plan)
         if self._first_failure is not None:
             raise RunFailed(self._first_failure, results, self.warnings)
@@ -97,7 +103,7 @@ class Run:
                 except RestorePointError as error:
                     self.warnings.append(str(error))
 
-    def _prepare(self, changes: Sequence[Change], results: list[dict[str, Any]], prepared: list[int]) -> None:
+    def _prepare(self, changes: Sequence[Change], results: list[dict[str, Any]], prepared: dict[int, None]) -> None:
         for index, change in enumerate(changes):
             started = self._clock()
             try:
@@ -109,38 +115,68 @@ class Run:
                 self._take_back(changes, results, prepared, [])
                 raise RunFailed(error, results, self.warnings) from error
             results[index]["seconds"] = round(self._clock() - started, 3)
-            prepared.append(index)
+            prepared[index] = None
 
     def _commit(
-        self, changes: Sequence[Change], results: list[dict[str, Any]], prepared: list[int], committed: list[int]
+        self, changes: Sequence[Change], results: list[dict[str, Any]], prepared: dict[int, None], committed: list[int]
     ) -> None:
         for _unused, batch in groupby(list(prepared), key=lambda index: changes[index].verb):
             indexes = self._still_wanted(list(batch), changes, prepared)
             if not indexes:
                 continue
             with self._shield():
-                try:
-                    reports = self._backend.commit([changes[index] for index in indexes])
-                except RestorePointError as error:
-                    for index in indexes:
-                        self._failed(changes[index], error, results[index])
+                started = self._clock()
+                outcomes = self._outcomes([changes[index] for index in indexes])
+                seconds = round(self._clock() - started, 3)
+                for index, outcome in zip(indexes, outcomes):
+                    results[index]["seconds"] = round(results[index]["seconds"] + seconds, 3)
+                    self._note(changes[index], outcome, results[index])
+                    if isinstance(outcome, RestorePointError):
                         self._abandon(changes[index])
-                        prepared.remove(index)
-                    if self._keep_partial:
-                        continue
+                    else:
+                        committed.append(index)
+                    del prepared[index]
+                errors = [outcome for outcome in outcomes if isinstance(outcome, RestorePointError)]
+                if errors and not self._keep_partial:
                     self._take_back(changes, results, prepared, committed)
-                    raise RunFailed(error, results, self.warnings) from error
-                for index, report in zip(indexes, reports):
-                    committed.append(index)
-                    prepared.remove(index)
-                    results[index].update({"action": DONE[changes[index].verb], "changed": True, **report})
-                    self.audit.append(self._record(changes[index], "done"))
+                    raise RunFailed(errors[0], results, self.warnings) from errors[0]
 
-    def _still_wanted(self, indexes: list[int], changes: Sequence[Change], prepared: list[int]) -> list[int]:
+    def _outcomes(self, batch: Sequence[Change]) -> Sequence[Outcome]:
+        """Commit a batch; an error of the batch is that of each of its changes."""
+        try:
+            return self._backend.commit(batch)
+        except RestorePointError as error:
+            return [error] * len(batch)
+
+    def _note(self, change: Change, outcome: Outcome, result: dict[str, Any]) -> None:
+        if isinstance(outcome, RestorePointError):
+            self._failed(change, outcome, result)
+            return
+        result.update({"action": DONE[change.verb], "changed": True, **outcome})
+        self.audit.append(self._record(change, "done"))
+
+    def _settle(self, changes: Sequence[Change], results: list[dict[str, Any]], committed: Sequence[int]) -> None:
+        """Wait for what counts to take effect. A change that does not is a failure, and stands all the same."""
+        for _unused, group in groupby(committed, key=lambda index: changes[index].verb):
+            indexes = list(group)
+            batch = [changes[index] for index in indexes]
+            try:
+                outcomes: Sequence[Outcome] = self._backend.settle(batch)
+            except RestorePointError as error:
+                outcomes = [error] * len(batch)
+            for index, outcome in zip(indexes, outcomes):
+                if isinstance(outcome, RestorePointError):
+                    results[index]["reason"] = str(outcome)
+                    self.audit.append(self._record(changes[index], f"done, but: {outcome}"))
+                    self._first_failure = self._first_failure or outcome
+                else:
+                    results[index].update(outcome)
+
+    def _still_wanted(self, indexes: list[int], changes: Sequence[Change], prepared: dict[int, None]) -> list[int]:
         """Give up the changes of failed targets: newer snapshots must not go for a return that will not be."""
         wanted = [index for index in indexes if changes[index].target not in self._failed_targets]
         for index in set(indexes) - set(wanted):
-            prepared.remove(index)
+            del prepared[index]
             self._abandon(changes[index])
         return wanted
 
@@ -151,7 +187,7 @@ class Run:
         self._first_failure = self._first_failure or error
 
     def _take_back(
-        self, changes: Sequence[Change], results: list[dict[str, Any]], prepared: list[int], committed: list[int]
+        self, changes: Sequence[Change], results: list[dict[str, Any]], prepared: dict[int, None], committed: list[int]
     ) -> None:
         """Undo what was committed, newest first, and abandon what was only prepared. No failure ends it early."""
         while committed:
@@ -168,7 +204,7 @@ class Run:
                 results[index].update({"action": "undone", "changed": False})
                 self.audit.append(self._record(change, "undone"))
         while prepared:
-            index = prepared.pop()
+            index, _unused = prepared.popitem()
             results[index].update({"action": "none"})
             self._abandon(changes[index])
 

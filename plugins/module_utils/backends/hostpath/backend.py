@@ -22,7 +22,7 @@ from typing import Any
 from ... import linux
 from ... import mounts as mount_table
 from ...core import backend as core
-from ...core.backend import Blocker, Capabilities, Change, Desired, Situation
+from ...core.backend import Blocker, Change, Desired, Immediate, Situation
 from ...core.errors import InvalidInput, RestorePointError, StoreError
 from ...core.names import aside_name, is_aside
 from ...core.snapshot import Snapshot
@@ -36,7 +36,6 @@ from .returning import Removing, Returning, Source, Swap, failed
 from .store import FULL, Entry, Folder, Rename, Store, check_apart, discard, names_in, read_json, write_json
 from .tree import DIRECTORY, Basis
 
-STATES = frozenset({"present", "absent", "rolled_back", "cloned", "pruned"})
 _RETURNS = frozenset({core.ROLL_BACK})
 _COPIES = frozenset({core.ROLL_BACK, core.CLONE})
 #: What a call says of a file that went away, or became one of another kind, since its directory was read.
@@ -47,11 +46,10 @@ _MOVED = frozenset(
 _REFLINKS = ("btrfs", "xfs", "bcachefs")
 
 
-class HostpathBackend:
+class HostpathBackend(Immediate):
     """Directories and one store. Use it inside ``session``, which locks the store and closes what was opened."""
 
     name = "hostpath"
-    capabilities = Capabilities(states=STATES)
 
     def __init__(self, targets: Sequence[HostTarget], store: str, options: HostpathOptions) -> None:
         self.targets = tuple(targets)

@@ -20,7 +20,7 @@ import time
 import pytest
 
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import LockTimeout, StoreError
-from ansible_collections.restorepoint.core.plugins.module_utils.lock import FileLock
+from ansible_collections.restorepoint.core.plugins.module_utils.lock import FileLock, host_lock
 
 HOLDER = """
 import sys
@@ -223,3 +223,40 @@ def test_no_open_file_is_left_behind(path):
     with FileLock(path, 0, "take a snapshot"):
         pass
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+# --- the lock of a host ----------------------------------------------------------------------------------------------
+
+
+def test_the_lock_of_a_host_lies_in_a_private_folder_that_is_made_for_it(tmp_path):
+    folder = str(tmp_path / "locks")
+    for _unused in range(2):
+        with host_lock("lvm", 0, "take a snapshot", folder):
+            assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
+            assert os.listdir(folder) == ["lvm.lock"]
+
+
+def test_two_kinds_of_storage_do_not_wait_for_each_other(tmp_path):
+    folder = str(tmp_path)
+    with host_lock("lvm", 0, "take a snapshot", folder), host_lock("zfs", 0, "take a snapshot", folder):
+        with pytest.raises(LockTimeout):
+            host_lock("zfs", 0, "prune", folder).__enter__()
+
+
+@pytest.mark.parametrize("kind", ["a link", "a file", "open to others"])
+def test_a_folder_in_which_others_could_put_files_is_no_place_for_a_lock(tmp_path, kind):
+    folder = tmp_path / "locks"
+    if kind == "a link":
+        folder.symlink_to(tmp_path)
+    elif kind == "a file":
+        folder.write_text("")
+    else:
+        folder.mkdir()
+        folder.chmod(0o777)
+    with pytest.raises(StoreError, match="is not a directory that only this user can write to; run as root"):
+        host_lock("lvm", 0, "take a snapshot", str(folder))
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    with pytest.raises(StoreError, match="Cannot take a snapshot: .*/missing/locks cannot be made: No such file"):
+        host_lock("lvm", 0, "take a snapshot", str(tmp_path / "missing" / "locks"))

@@ -391,6 +391,22 @@ def test_the_result_says_how_far_apart_the_members_of_a_set_lie():
     assert call(Telling("a", "b", "c"))[2]["spread_seconds"] == 2
 
 
+class Precise(FakeBackend):
+    """Knows the instant of a snapshot better than to the second."""
+
+    def commit(self, changes):
+        super().commit(changes)
+        made = {change: self.targets[change.target].snapshots[change.name][0] for change in changes}
+        return [
+            {"snapshot": snapshot.as_result(), "instant": snapshot.created + number / 8}
+            for number, snapshot in enumerate(made.values())
+        ]
+
+
+def test_how_far_apart_they_lie_is_told_as_precisely_as_the_backend_knows_it():
+    assert call(Precise("a", "b", "c"))[2]["spread_seconds"] == 0.25
+
+
 def test_one_snapshot_lies_nowhere_apart_and_neither_do_those_that_were_only_described():
     assert "spread_seconds" not in call(Telling())[2]
     backend = Telling("a", "b")

@@ -19,9 +19,9 @@ from typing import Any
 from ansible_collections.restorepoint.core.plugins.module_utils.core import backend as core
 from ansible_collections.restorepoint.core.plugins.module_utils.core.backend import (
     Blocker,
-    Capabilities,
     Change,
     Desired,
+    Outcome,
     Situation,
 )
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import InvalidInput, RestorePointError
@@ -29,7 +29,6 @@ from ansible_collections.restorepoint.core.plugins.module_utils.core.names impor
 from ansible_collections.restorepoint.core.plugins.module_utils.core.snapshot import Snapshot
 
 NOW = 1_800_000_000
-STATES = frozenset({"present", "absent", "rolled_back", "cloned", "pruned"})
 
 
 def broken(what: str = "the disk is on fire") -> RestorePointError:
@@ -46,6 +45,7 @@ class FakeTarget:
     asides: dict[str, tuple[Snapshot, str]] = field(default_factory=dict)
     returned: dict[str, int] = field(default_factory=dict)
     clones: dict[str, str] = field(default_factory=dict)
+    used_up: dict[str, str] = field(default_factory=dict)
     blockers: tuple[Blocker, ...] = ()
 
     def kept(self, name: str) -> str | None:
@@ -58,13 +58,26 @@ class FakeBackend:
     """The storage. ``failures`` maps (phase, verb, target) to what is raised then; ``calls`` is what was asked for.
 
     Args:
+        newest_only: whether a return loses newer snapshots.
         provable: whether it can prove that a target is what a snapshot holds (Proxmox cannot).
+        one_by_one: whether a batch cannot count as one, so that a failure on one target lets the others stand.
+        uses_up: whether a return uses its snapshot up (a merge of LVM does).
     """
 
     name = "fake"
 
-    def __init__(self, *names: str, newest_only: bool = False, provable: bool = True, now: int = NOW) -> None:
-        self.capabilities = Capabilities(states=STATES, newest_only=newest_only)
+    def __init__(
+        self,
+        *names: str,
+        newest_only: bool = False,
+        provable: bool = True,
+        one_by_one: bool = False,
+        uses_up: bool = False,
+        now: int = NOW,
+    ) -> None:
+        self.newest_only = newest_only
+        self.one_by_one = one_by_one
+        self.uses_up = uses_up
         self.targets = {name: FakeTarget() for name in names or ("a",)}
         self.warnings: list[str] = []
         self.failures: dict[tuple[str, str, str], BaseException] = {}
@@ -138,7 +151,14 @@ class FakeBackend:
             unchanged="the same word" if same else None,
             returned=dict(target.returned),
             clone_of=target.clones.get(desired.clones[name]) if desired.state == "cloned" else None,
+            newest_only=self.newest_only,
+            uses_up=self.uses_up,
+            used_up=target.used_up.get(desired.name or ""),
         )
+
+    def estimate(self, changes: Sequence[Change]) -> Sequence[Mapping[str, Any]]:
+        """Tell what removing a snapshot would free."""
+        return [{"frees_bytes": 4096} if change.verb == core.DESTROY else {} for change in changes]
 
     def _step(self, phase: str, change: Change) -> None:
         self.calls.append((phase, change.verb, change.target, change.name))
@@ -151,16 +171,38 @@ class FakeBackend:
         self._step("prepare", change)
         self.prepared.append(change)
 
-    def commit(self, changes: Sequence[Change]) -> Sequence[Mapping[str, Any]]:
-        """Make changes of one verb count, all or none."""
+    def commit(self, changes: Sequence[Change]) -> Sequence[Outcome]:
+        """Make changes of one verb count: all or none, or each for itself."""
         assert len({change.verb for change in changes}) == 1
+        if self.one_by_one:
+            return [self._commit_one(change) for change in changes]
         for change in changes:
             self._step("commit", change)
-        for change in changes:
-            self.prepared.remove(change)
-            self._before[change] = copy.deepcopy(self.targets[change.target])
-            self._apply(change, self.targets[change.target])
-        return [{"told": change.name} for change in changes]
+        return [self._count(change) for change in changes]
+
+    def _commit_one(self, change: Change) -> Outcome:
+        try:
+            self._step("commit", change)
+        except RestorePointError as error:
+            return error
+        return self._count(change)
+
+    def _count(self, change: Change) -> Mapping[str, Any]:
+        self.prepared.remove(change)
+        self._before[change] = copy.deepcopy(self.targets[change.target])
+        self._apply(change, self.targets[change.target])
+        return {"told": change.name}
+
+    def settle(self, changes: Sequence[Change]) -> Sequence[Outcome]:
+        """Say what came of the wait, or raise what a test wants."""
+        return [self._settle_one(change) for change in changes]
+
+    def _settle_one(self, change: Change) -> Outcome:
+        try:
+            self._step("settle", change)
+        except RestorePointError as error:
+            return error
+        return {}
 
     def _apply(self, change: Change, target: FakeTarget) -> None:
         if change.verb in (core.CREATE, core.REPLACE):
@@ -181,6 +223,9 @@ class FakeBackend:
             aside = Snapshot("fake", change.target, aside_name(self.now), self.now)
             target.asides[aside.name] = (aside, target.content)
         target.content = target.kept(change.name) or ""
+        if self.uses_up:
+            del target.snapshots[change.name]
+            target.used_up[change.name] = f"{change.name} was merged into it"
         if change.arguments["once"]:
             target.returned[change.arguments["once"]] = self.now
 

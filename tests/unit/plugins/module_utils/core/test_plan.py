@@ -9,9 +9,14 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.restorepoint.core.plugins.module_utils.core import backend as core
-from ansible_collections.restorepoint.core.plugins.module_utils.core.backend import Blocker, Desired
-from ansible_collections.restorepoint.core.plugins.module_utils.core.plan import ends, make_plan, predicted
+from ansible_collections.restorepoint.core.plugins.module_utils.core.backend import (
+    Blocker,
+    Desired,
+    Situation,
+)
+from ansible_collections.restorepoint.core.plugins.module_utils.core.plan import Unchanged, ends, make_plan, predicted
 from ansible_collections.restorepoint.core.plugins.module_utils.core.retention import parse_policy
+from ansible_collections.restorepoint.core.plugins.module_utils.core.snapshot import Snapshot
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.core.fake_backend import NOW, FakeBackend
 
 HOUR, DAY = 3600, 86400
@@ -19,7 +24,7 @@ HOUR, DAY = 3600, 86400
 
 def plan_of(backend, state, name="x", **asked):
     desired = Desired(state=state, name=None if state == "pruned" else name, **asked)
-    return make_plan(desired, backend.situations(desired), backend.capabilities, NOW)
+    return make_plan(desired, backend.situations(desired), NOW)
 
 
 def steps(plan):
@@ -173,7 +178,7 @@ def test_a_target_that_differs_is_returned():
     backend.add("a", "x")
     plan = plan_of(backend, "rolled_back", keep_current=False, once="job 1")
     assert steps(plan) == [("roll_back", "a", "x")]
-    assert plan.changes[0].arguments == {"keep_current": False, "once": "job 1"}
+    assert plan.changes[0].arguments == {"keep_current": False, "once": "job 1", "uses_up": False}
 
 
 def test_a_target_that_is_proven_equal_is_not_touched():
@@ -268,8 +273,36 @@ def test_snapshots_of_the_same_second_are_newer_by_their_sequence():
 
 def test_storage_that_returns_to_any_snapshot_keeps_the_newer_ones():
     backend = with_newer()
-    backend.capabilities = FakeBackend().capabilities
+    backend.newest_only = False
     assert steps(plan_of(backend, "rolled_back", destroy_newer=True)) == [("roll_back", "a", "x")]
+
+
+def test_a_return_that_uses_its_snapshot_up_says_so_in_the_diff():
+    backend = FakeBackend(uses_up=True)
+    backend.add("a", "x")
+    desired = Desired(state="rolled_back", name="x")
+    situations = backend.situations(desired)
+    after = ends(make_plan(desired, situations, NOW), situations, desired)["after"]
+    assert after == {"a": {"snapshots": {}, "content": "x"}}
+
+
+def test_a_snapshot_that_a_return_has_used_up_is_not_missed_by_the_next_run():
+    backend = FakeBackend()
+    backend.targets["a"].used_up["x"] = "x was merged into it at noon, and used up by that"
+    plan = plan_of(backend, "rolled_back", once="job 1")
+    assert plan.unchanged == (Unchanged("a", "x", "x was merged into it at noon, and used up by that", "job 1"),)
+    assert (plan.changes, plan.blockers) == ((), ())
+
+
+# --- what only one kind of storage has -------------------------------------------------------------------------------
+
+
+def test_what_a_snapshot_lacks_of_a_backends_own_options_is_brought_to_it():
+    lacking = Situation("a", (Snapshot("fake", "a", "x", NOW),), lacking={"hold": "legal"})
+    desired = Desired(state="present", name="x", description="why")
+    (change,) = make_plan(desired, [lacking], NOW).changes
+    assert (change.verb, change.arguments) == ("describe", {"description": "why", "hold": "legal"})
+    assert change.reason == "description and hold changed"
 
 
 # --- cloned ----------------------------------------------------------------------------------------------------------
@@ -470,7 +503,7 @@ def test_every_blocker_of_every_target_is_told_at_once():
 def test_a_state_that_needs_a_name_does_not_go_on_without_one():
     backend = FakeBackend()
     with pytest.raises(ValueError, match="needs a name"):
-        make_plan(Desired(state="absent"), backend.situations(Desired(state="absent")), backend.capabilities, NOW)
+        make_plan(Desired(state="absent"), backend.situations(Desired(state="absent")), NOW)
 
 
 # --- what check mode and the diff show -------------------------------------------------------------------------------
@@ -483,6 +516,13 @@ def test_a_prediction_names_each_change_and_each_target_that_stays():
         {"target": "b", "name": "x", "action": "removed", "changed": True, "reason": "asked for by name"},
         {"target": "a", "name": "x", "action": "unchanged", "changed": False, "reason": "is not there"},
     ]
+
+
+def test_a_prediction_tells_what_the_backend_can_tell_beforehand():
+    backend = FakeBackend("a", "b")
+    backend.add("b", "x")
+    plan = plan_of(backend, "absent")
+    assert [each.get("frees_bytes") for each in predicted(plan, backend.estimate(plan.changes))] == [4096, None]
 
 
 def test_the_diff_shows_only_targets_that_change():

@@ -102,7 +102,7 @@ def wanted(random: Random, backend: FakeBackend) -> Desired:
 
 
 def plan(backend: FakeBackend, desired: Desired) -> Plan:
-    return make_plan(desired, backend.situations(desired), backend.capabilities, NOW)
+    return make_plan(desired, backend.situations(desired), NOW)
 
 
 def make_run(backend: FakeBackend, keep_partial: bool = False) -> Run:

@@ -36,7 +36,7 @@ class Call:
         desired = Desired(**asked)
         backend.wanted = described(desired)
         self.before = copy.deepcopy(backend.targets)
-        self.plan = make_plan(desired, backend.situations(desired), backend.capabilities, NOW)
+        self.plan = make_plan(desired, backend.situations(desired), NOW)
         ticks = itertools.count()
         self.run = Run(backend, self.record, lambda: float(next(ticks)), keep_partial, shield)
         self.failure: Any = None
@@ -77,9 +77,8 @@ def present(*names, failures=(), **options):
 
 def test_everything_slow_is_done_on_all_targets_before_anything_counts():
     call = present()
-    assert [phase for phase, _unused, _unused, _unused in call.backend.calls] == ["prepare"] * 3 + ["commit"] * 3 + [
-        "finish"
-    ] * 3
+    phases = [phase for phase, _unused, _unused, _unused in call.backend.calls]
+    assert phases == [each for each in ("prepare", "commit", "settle", "finish") for _unused in ABC]
     assert call.actions == {(target, "x"): "created" for target in ABC}
     assert call.failure is None
 
@@ -97,7 +96,7 @@ def test_a_result_tells_what_the_backend_tells_and_how_long_it_took():
     (result,) = present("a").run.results
     assert result == {
         "target": "a", "name": "x", "action": "created", "changed": True, "reason": "there is no snapshot 'x'",
-        "seconds": 1.0, "told": "x",
+        "seconds": 2.0, "told": "x",
     }  # fmt: skip
 
 
@@ -130,6 +129,61 @@ def test_warnings_of_the_backend_are_passed_on():
     backend = FakeBackend("a")
     backend.finish_warnings = ["something is left"]
     assert Call(backend, state="present", name="x").run.warnings == ["something is left"]
+
+
+def test_what_could_be_told_beforehand_stands_in_the_result_as_well():
+    backend = FakeBackend("a", "b")
+    backend.add("a", "x")
+    plan = make_plan(desired := Desired(state="absent", name="x"), backend.situations(desired), NOW)
+    run = Run(backend, Call.record, lambda: 0.0, keep_partial=False)
+    assert run.carry_out(plan, backend.estimate(plan.changes))[0]["frees_bytes"] == 4096
+
+
+# --- when what counts takes a while to take effect -------------------------------------------------------------------
+
+
+def test_a_change_that_never_takes_effect_is_a_failure_that_says_what_stands():
+    call = present(failures={("settle", "create", "b"): broken()})
+    assert str(call.failure) == ON_FIRE
+    assert call.actions == {(target, "x"): "created" for target in ABC}
+    assert [each["reason"] for each in call.run.results][1] == ON_FIRE
+    assert call.phases("undo") == []
+    assert call.phases("finish") == list(ABC)
+    assert ("create", "b", f"done, but: {ON_FIRE}") in call.audit
+
+
+def test_an_interrupt_of_the_wait_undoes_nothing_and_still_finishes():
+    call = present(failures={("settle", "create", "b"): KeyboardInterrupt("SIGTERM")})
+    assert isinstance(call.failure, KeyboardInterrupt)
+    assert call.phases("undo") == []
+    assert call.phases("finish") == list(ABC)
+    assert all(each["changed"] for each in call.run.results)
+
+
+# --- when a batch cannot count as one --------------------------------------------------------------------------------
+
+
+def one_by_one(failing, **options):
+    backend = FakeBackend(*ABC, one_by_one=True)
+    backend.failures[("commit", "create", failing)] = broken()
+    return Call(backend, state="present", name="x", **options)
+
+
+@pytest.mark.parametrize("failing", ABC)
+def test_a_failure_of_one_in_a_batch_undoes_those_that_count(failing):
+    call = one_by_one(failing)
+    call.assert_nothing_changed()
+    assert str(call.failure) == ON_FIRE
+    assert call.actions == {(each, "x"): "failed" if each == failing else "undone" for each in ABC}
+
+
+@pytest.mark.parametrize("failing", ABC)
+def test_a_failure_of_one_in_a_batch_leaves_the_others_where_that_is_asked(failing):
+    call = one_by_one(failing, keep_partial=True)
+    assert str(call.failure) == ON_FIRE
+    assert call.actions == {(each, "x"): "failed" if each == failing else "created" for each in ABC}
+    assert sorted(call.phases("finish")) == [each for each in ABC if each != failing]
+    assert call.phases("abandon") == [failing]
 
 
 # --- when something fails --------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ class Place:
 
     def plan(self, backend: HostpathBackend, desired: Desired) -> Plan:
         """Return the plan; raise Blocked where there are blockers."""
-        plan = make_plan(desired, backend.situations(desired), backend.capabilities, self.now)
+        plan = make_plan(desired, backend.situations(desired), self.now)
         self.warnings += plan.warnings
         if plan.blockers:
             raise Blocked("do it", plan.blockers)
