@@ -10,7 +10,7 @@ NOX := $(PYTHON) tools/run_nox.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test units matrix sanity integration molecule lab lint format types ansible-lint licence importer \
-	docs changelog bench pythons clean
+	docs changelog bench pythons clean guest guest-reset guest-stop guest-ssh guest-tests
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,7 @@ demo: ## See it work: no root needed, under two minutes
 
 test: ## Everything below that can fail, as CI runs it
 	@$(PYTHON) tools/debian_packages.py
+	@$(PYTHON) tools/guest.py build-behind
 	@$(NOX)
 
 units: ## Unit tests with pytest alone, for while you work
@@ -39,6 +40,21 @@ molecule: ## Every molecule scenario
 
 lab: ## Tests on real filesystems (loop devices, root)
 	@$(NOX) --session lab -- $(ARGS)
+
+guest: ## Boot a machine with real LVM, ZFS and systemd (root; built at the first time)
+	@$(PYTHON) tools/guest.py start
+
+guest-reset: ## The same, with empty disks
+	@$(PYTHON) tools/guest.py reset
+
+guest-stop: ## Shut it down
+	@$(PYTHON) tools/guest.py stop
+
+guest-ssh: ## A shell in it, or ARGS="COMMAND"
+	@$(PYTHON) tools/guest.py ssh $(ARGS)
+
+guest-tests: ## Tests in the guest; RP_GUEST=NAME takes one of your own, RP_GUEST_KEEP=1 leaves its disks
+	@$(NOX) --session guest-tests -- $(ARGS)
 
 lint: ## ruff and yamllint
 	@$(NOX) --session lint

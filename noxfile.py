@@ -11,6 +11,7 @@ is set in antsibull-nox.toml.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import pathlib
@@ -26,6 +27,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent / "tools"))
 
 from cores import CORES, Core, newest_core
 from environments import CACHE, CHECKOUT, environment, locked
+from guest import Guest, Unavailable
 from pythons import clean_path, find_pythons, newest
 from staging import INNER, linked, private_home, staged
 
@@ -121,7 +123,7 @@ def types(session: nox.Session) -> None:
     top = linked()
     mypy = ["mypy", "--config-file", str(CHECKOUT / ".mypy.ini"), "--cache-dir", str(CACHE / "mypy" / top.name)]
     parts = [str(INNER / part) for part in ("plugins", "tests") if any((CHECKOUT / part).rglob("*.py"))]
-    run(session, top, tools, *mypy, *parts, env={"MYPYPATH": str(top)})
+    run(session, top, tools, *mypy, *parts, env={"MYPYPATH": f"{top}:{CHECKOUT / 'tools'}"})
     run(session, CHECKOUT, tools, *mypy, "noxfile.py", "tools", env={"MYPYPATH": "tools"})
 
 
@@ -130,7 +132,11 @@ def pytest(session: nox.Session, folder: str) -> None:
     tools = ansible_with("pytest", *unit_packages())
     named = [word for word in session.posargs if not word.startswith("-") and (CHECKOUT / word.split("::")[0]).exists()]
     command = ["python", "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "--import-mode=importlib"]
-    env = {"PYTHONPATH": str(linked()), "PYTHONPYCACHEPREFIX": str(CACHE / "pycache")}
+    env = {
+        "PYTHONPATH": str(linked()),
+        "PYTHONPYCACHEPREFIX": str(CACHE / "pycache"),
+        "XDG_CACHE_HOME": str(CACHE.parent),  # where the guest lies: HOME is another one here
+    }
     run(session, CHECKOUT, tools, *command, *([] if named else [folder]), *session.posargs, env=env)
 
 
@@ -144,6 +150,12 @@ def units(session: nox.Session) -> None:
 def lab(session: nox.Session) -> None:
     """Run the tests that need root and real filesystems on loop devices; arguments go to pytest."""
     pytest(session, "tests/lab")
+
+
+@nox.session(name="guest-tests", venv_backend="none")
+def guest_tests(session: nox.Session) -> None:
+    """Run the tests in the guest, on real LVM and ZFS; arguments go to pytest."""
+    pytest(session, "tests/guest")
 
 
 def ansible_tests() -> list[str]:
@@ -202,20 +214,63 @@ def sanity(session: nox.Session, series: str) -> None:
         run(session, collection, tools, "ansible-test", "sanity", "--local", *session.posargs, env={"PATH": path})
 
 
+def booted_guest(session: nox.Session) -> Guest | None:
+    """Return a guest that runs, clean at its beginning; None where there can be none. On CI there has to be one.
+
+    Raises GuestFailed where there could be one.
+    """
+    guest = Guest()
+    try:
+        guest.start(fresh=True)
+    except Unavailable as error:
+        if os.environ.get("CI") == "true":
+            session.error(str(error))
+        session.log(str(error))
+        return None
+    return guest
+
+
+def targets_in_the_guest() -> list[str]:
+    """Return the integration targets that act on the guest: they have the alias ``guest``."""
+    aliases = sorted((CHECKOUT / "tests" / "integration" / "targets").glob("*/aliases"))
+    return [path.parent.name for path in aliases if "guest" in path.read_text().splitlines()]
+
+
 @nox.session(venv_backend="none")
 def integration(session: nox.Session) -> None:
-    """Run ansible-test integration; arguments name targets. Those that need root are left out without it."""
+    """Run ansible-test integration; arguments name targets. Those that need root are left out without it.
+
+    Targets with the alias ``guest`` get how to reach it in the variable ``guest``, from integration_config.yml.
+    """
     tools = ansible_with("integration", "jmespath")
     rights = ["--allow-root", "--allow-destructive"] if ROOT else []
+    abroad = targets_in_the_guest()
+    named = [word for word in session.posargs if not word.startswith("-")]
+    guest = booted_guest(session) if set(abroad) & set(named or abroad) else None
+    left_out = [] if guest else [word for target in abroad for word in ("--exclude", target)]
     with staged() as collection:
-        run(session, collection, tools, "ansible-test", "integration", "--local", *rights, *session.posargs)
+        if guest:
+            config = collection / "tests" / "integration" / "integration_config.yml"
+            config.write_text(json.dumps({"guest": guest.variables()}))
+        run(session, collection, tools, "ansible-test", "integration", "--local", *rights, *left_out, *session.posargs)
+
+
+def scenarios_in_the_guest() -> list[str]:
+    """Return the molecule scenarios that act on the guest: they converge the group ``storage``."""
+    plays = sorted((CHECKOUT / "molecule").glob("*/converge.yml"))
+    return [path.parent.name for path in plays if "hosts: storage" in path.read_text()]
 
 
 @nox.session(venv_backend="none")
 def molecule(session: nox.Session) -> None:
     """Run every molecule scenario, or ``-s NAME``, and see to it that each one really did something."""
     tools = ansible_with("molecule", "molecule", "jmespath")
+    abroad = scenarios_in_the_guest()
+    guest = booted_guest(session) if set(abroad) & set(session.posargs or abroad) else None
+    chosen = session.posargs or ["--all", *(word for name in ([] if guest else abroad) for word in ("--exclude", name))]
     with staged() as collection:
+        if guest:
+            (collection / "molecule" / "inventory" / "guest.yml").write_text(json.dumps(guest.inventory()))
         log = collection.parents[2] / "ansible.log"
         env = {
             "ANSIBLE_COLLECTIONS_PATH": str(collection.parents[2]),
@@ -224,7 +279,7 @@ def molecule(session: nox.Session) -> None:
         }
         # Without a git checkout around it molecule does not find its shared settings by itself.
         command = ["molecule", "--base-config", str(collection / ".config" / "molecule" / "config.yml"), "test"]
-        run(session, collection, tools, *command, *(session.posargs or ["--all"]), env=env)
+        run(session, collection, tools, *command, *chosen, env=env)
         text = log.read_text()
     for sign in ("no hosts matched", "provided hosts list is empty"):
         if sign in text:

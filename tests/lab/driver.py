@@ -95,10 +95,10 @@ def _run(entry: Any, text: str) -> Result:
             signal.signal(each, handler)
         # A module is a process of its own: the next one begins with the limit that this one began with.
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    return _judged(printed.getvalue())
+    return judged(printed.getvalue())
 
 
-def _judged(text: str) -> Result:
+def judged(text: str) -> Result:
     result = Result(json.loads(text))
     if result.get("failed"):
         raise Failed(result)
@@ -129,7 +129,7 @@ def call_as(uid: int, function: Any = None, **options: Any) -> Result:
     with open(read) as stream:
         text = stream.read()
     os.waitpid(child, 0)
-    return _judged(text)
+    return judged(text)
 
 
 def start(file: str = "hostpath_snapshot", /, check_mode: bool = False, **options: Any) -> subprocess.Popen[str]:
@@ -155,7 +155,7 @@ def finished(process: subprocess.Popen[str], timeout: float = 120) -> Result:
     out, err = process.communicate(timeout=timeout)
     if not out.strip():
         raise Failed({"failed": True, "msg": err or f"ended with {process.returncode}", "crashed": True})
-    return _judged(out)
+    return judged(out)
 
 
 def module(file: str = "hostpath_snapshot", /, check_mode: bool = False, **options: Any) -> Result:

@@ -1,0 +1,32 @@
+# Copyright (c) the restorepoint.core authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Fixtures of the tests in the guest: one guest for the whole session, clean at its beginning.
+
+Where no guest can be had these tests are skipped with the reason, but with CI=true they fail. RP_GUEST names the guest,
+so that several sessions can run side by side.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from guest import Guest, Unavailable
+
+from ansible_collections.restorepoint.core.tests.guest.machine import Machine
+
+
+@pytest.fixture(scope="session")
+def guest():
+    """The guest, booted with empty disks. RP_GUEST_KEEP=1 takes one that runs as it is, while you work."""
+    machine = Machine(Guest())
+    try:
+        machine.boot(fresh=not os.environ.get("RP_GUEST_KEEP"))
+    except Unavailable as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    yield machine
+    machine.close()

@@ -1,0 +1,214 @@
+# Copyright (c) the restorepoint.core authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The guest as tests see it: run modules and programs in it, kill them, cut its power.
+
+The collection and ansible-core's module_utils are shipped into it once for a session; one process there (server.py)
+answers over ssh, so that a call costs a fraction of a second. Called by conftest.py and the tests of this folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import pathlib
+import select
+import signal
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import ansible
+
+from ansible_collections.restorepoint.core.tests.lab.driver import Result, arguments, judged
+
+CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(CHECKOUT / "tools"))
+
+from guest import Guest
+
+#: Where the collection lies in the guest.
+LIBRARY = "/opt/restorepoint"
+COLLECTION = "ansible_collections/restorepoint/core"
+DISKS = ("/dev/ubdb", "/dev/ubdc", "/dev/ubdd", "/dev/ubde")
+_SHIM = """#!/bin/sh
+# Counts its calls, and kills the module that calls it before or after one of them.
+count=$(($(cat {folder}/count) + 1))
+echo $count > {folder}/count
+echo "$count $(basename "$0") $*" >> {folder}/log
+if [ $count -eq {at} ] && [ {when} = before ]; then kill -KILL $PPID; exit 1; fi
+if [ $count -eq {at} ] && [ {when} = hang ]; then exec sleep 600; fi
+if [ $count -eq {at} ] && [ {when} = garbage ]; then echo 'x{{'; exit 0; fi
+if [ $count -eq {at} ] && [ {when} = failing ]; then echo 'the shim says no' >&2; exit 5; fi
+{program} "$@"
+code=$?
+if [ $count -eq {at} ] && [ {when} = after ]; then kill -KILL $PPID; fi
+exit $code
+"""
+
+
+class ProgramFailed(RuntimeError):
+    """A program in the guest ended with another code than 0."""
+
+    def __init__(self, words: Sequence[str], answer: dict[str, Any]) -> None:
+        super().__init__(f"{' '.join(words)}: {answer['err'].strip() or answer['out'].strip()} (rc {answer['rc']})")
+        self.answer = answer
+
+
+class Machine:
+    """A booted guest, with the collection in it."""
+
+    def __init__(self, guest: Guest) -> None:
+        self.guest = guest
+        self._server: subprocess.Popen[str] | None = None
+
+    # -- its life ------------------------------------------------------------------------------------------------------
+
+    def boot(self, fresh: bool = False) -> None:
+        """Start it where it does not run, ship what it needs, and start the server in it."""
+        self._hang_up()
+        self.guest.start(fresh=fresh)
+        self._ship()
+        command = f"cd / && PYTHONPATH={LIBRARY} exec python3 -u {LIBRARY}/{COLLECTION}/tests/guest/server.py"
+        self._server = subprocess.Popen(
+            self.guest.ssh(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8",
+            errors="surrogateescape", bufsize=1,
+        )  # fmt: skip
+
+    def power_cut(self) -> None:
+        """Cut its power, and boot it again: what it had not written is gone."""
+        self._hang_up()
+        self.guest.power_cut()
+        self.boot()
+
+    def reboot(self) -> None:
+        """Shut it down in order, and boot it again."""
+        self._hang_up()
+        self.guest.stop()
+        self.boot()
+
+    def close(self) -> None:
+        """Leave it running."""
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._server is not None:
+            self._server.kill()
+            self._server.communicate()
+            self._server = None
+
+    def _ship(self) -> None:
+        """Copy the collection's plugins, the server, and ansible-core's module_utils, as one archive."""
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w", dereference=True) as tar:
+            for part in ("plugins", "tests/guest/server.py"):
+                tar.add(CHECKOUT / part, f"{COLLECTION}/{part}", filter=_wanted)
+            package = pathlib.Path(ansible.__file__).parent
+            for part in ("release.py", "module_utils"):
+                tar.add(package / part, f"ansible/{part}", filter=_wanted)
+            # As Ansible itself sends it: its own __init__.py wants what only a control node has.
+            tar.addfile(tarfile.TarInfo("ansible/__init__.py"))
+        unpack = f"rm -rf {LIBRARY} && mkdir -p {LIBRARY} && tar -x -C {LIBRARY}"
+        subprocess.run(self.guest.ssh(unpack), input=archive.getvalue(), check=True, timeout=120)
+
+    # -- what runs in it -----------------------------------------------------------------------------------------------
+
+    def _ask(self, seconds: float = 300, **request: Any) -> dict[str, Any]:
+        assert self._server is not None
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        self._server.stdin.write(json.dumps(request) + "\n")
+        self._server.stdin.flush()
+        if not select.select([self._server.stdout], [], [], seconds)[0]:
+            raise TimeoutError(f"the guest did not answer {request} within {seconds:g} s")
+        answer: dict[str, Any] = json.loads(self._server.stdout.readline() or "{}")
+        if not answer and "signal" not in request:
+            raise RuntimeError(f"the guest's server ended upon {request}")
+        return answer
+
+    def call(self, module: str, /, *, check_mode: bool = False, diff: bool = False, **options: Any) -> Result:
+        """Run a module; raise Failed where it fails."""
+        return judged(self._ask(call=module, arguments=arguments(options, check_mode, diff))["out"])
+
+    def run(self, *words: str, input: str | None = None, check: bool = True, timeout: float = 120) -> str:  # noqa: A002
+        """Run a program, and return what it printed to stdout. Raises ProgramFailed, unless ``check`` is off."""
+        answer = self._ask(seconds=timeout + 60, run=list(words), input=input, timeout=timeout)
+        if check and answer["rc"] != 0:
+            raise ProgramFailed(words, answer)
+        return str(answer["out"])
+
+    def succeeds(self, *words: str) -> bool:
+        """Say whether a program ends with code 0."""
+        return bool(self._ask(run=list(words))["rc"] == 0)
+
+    def script(self, text: str, timeout: float = 120) -> str:
+        """Run a bash script that ends at the first failure; return what it printed."""
+        return self.run("bash", "-euo", "pipefail", "-c", text, timeout=timeout)
+
+    def write(self, path: str, content: str) -> None:
+        """Write a file, through to the disk."""
+        self.run("dd", f"of={path}", "conv=fsync", "status=none", input=content)
+
+    def read(self, path: str) -> str:
+        """Return a file's content."""
+        return self.run("cat", path)
+
+    def start(self, module: str, /, *, shims: str | None = None, check_mode: bool = False, **options: Any) -> int:
+        """Start a module as a process of its own, with the folder ``shims`` before PATH; `finished` takes its id."""
+        program = ["python3", f"{LIBRARY}/{COLLECTION}/plugins/modules/{module}.py"]
+        environment = {"PYTHONPATH": LIBRARY, "PYTHONDONTWRITEBYTECODE": "1"}
+        if shims is not None:
+            environment["PATH"] = f"{shims}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        answer = self._ask(start=program, input=arguments(options, check_mode), environment=environment)
+        return int(answer["pid"])
+
+    def finished(self, process: int, timeout: float = 120) -> Result | None:
+        """Wait for a module that was started: its result, or None where it was killed. Raises Failed."""
+        answer = self._ask(seconds=timeout + 60, wait=process, timeout=timeout)
+        if answer["rc"] is None:
+            raise TimeoutError(f"the module did not end within {timeout:g} s")
+        if answer["rc"] == -signal.SIGKILL:
+            return None
+        assert answer["out"].strip(), answer["err"]
+        return judged(answer["out"])
+
+    def signal(self, process: int, number: signal.Signals) -> None:
+        """Send a signal to a module that was started, and to what it has started in its process group."""
+        self._ask(signal=process, number=int(number))
+
+    @contextlib.contextmanager
+    def shims(self, *programs: str, at: int, when: str) -> Iterator[str]:
+        """Give a folder for PATH with stand-ins for programs, of whose calls, counted together, the ``at``-th differs.
+
+        ``when`` says how: ``before`` and ``after`` kill the caller before or after the program has run, ``hang`` never
+        ends, ``garbage`` prints nonsense and succeeds, ``failing`` fails without running. `calls` tells of the calls.
+        """
+        folder = "/tmp/shims"
+        lines = [f"rm -rf {folder}", f"mkdir {folder}", f"echo 0 > {folder}/count", f": > {folder}/log"]
+        for program in programs:
+            real = self.run("sh", "-c", f"command -v {program}").strip()
+            text = _SHIM.format(folder=folder, at=at, when=when, program=real)
+            lines.append(f"cat > {folder}/{program} <<'END_OF_SHIM'\n{text}END_OF_SHIM")
+            lines.append(f"chmod +x {folder}/{program}")
+        self.script("\n".join(lines))
+        yield folder
+
+    def calls(self) -> list[str]:
+        """Return the calls of the last `shims`, as ``N PROGRAM ARGUMENTS``."""
+        return self.read("/tmp/shims/log").splitlines()
+
+    def dies(self, module: str, /, *programs: str, at: int, when: str, **options: Any) -> bool:
+        """Run a module that is killed before or after the ``at``-th call of programs; say whether it came so far.
+
+        False means that it ended by itself, having called them less often: so a loop over ``at`` reaches every step.
+        """
+        with self.shims(*programs, at=at, when=when) as folder:
+            return self.finished(self.start(module, shims=folder, **options)) is None
+
+
+def _wanted(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    return None if "__pycache__" in entry.name else entry
