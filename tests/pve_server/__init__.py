@@ -21,10 +21,10 @@
 ``server.access`` has ``add_user``, ``add_token``, ``grant(account, path, *privileges or roles)`` and ``revoke``.
 ``server.tasks.archive(node, type, id, user, seconds_ago)`` puts a task of the past into the lists.
 
-Faults: ``server.faults.at("POST */snapshot", 2, faults.drop_after())`` (faults.py has them all; None instead of 2 means
-each such call). Those of tasks go by steps, which operations.py names: ``faults.fail_task("volume:scsi0", "zfs error: out
-of space")``, ``faults.kill_task("commit")``, ``faults.hang_task()``. ``faults.ANSWERS`` are the faults that can meet any
-call, for tests that set each of them at each call of a run.
+Faults: ``server.faults.at("POST */snapshot", 2, faults.drop_after())`` (faults.py has them all; None instead of 2
+means each such call). Those of tasks go by steps, which operations.py names: ``faults.fail_task("volume:scsi0", "zfs
+error: out of space")``, ``faults.kill_task("commit")``, ``faults.hang_task()``. ``faults.ANSWERS`` are the faults that
+can meet any call, for tests that set each of them at each call of a run.
 
 Storages that are there from the start, with what they can do: local-zfs and chain, san (qcow2 as volume chain) return
 only to the newest snapshot; local-lvm, ceph, local-btrfs, local (qcow2), nfs to any; local-raw and local-thick cannot

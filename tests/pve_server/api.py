@@ -4,11 +4,13 @@
 
 """The methods of the API that the test server has, as Proxmox answers them (API2/Qemu.pm, LXC/Snapshot.pm, Tasks.pm).
 
-Handlers get the cluster and a checked call, and return data. What they start is in operations.py. Standard library only.
+Handlers get the cluster and a checked call, and return data. What they start is in operations.py. Standard library
+only.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from typing import Any
@@ -78,7 +80,8 @@ def _audited(cluster: Cluster, user: str) -> list[Guest]:
 
 def resources(cluster: Cluster, call: Call) -> Any:
     """GET /cluster/resources."""
-    kind, found = call.get("type"), []
+    kind = call.get("type")
+    found: list[dict[str, Any]] = []
     if kind in (None, "vm"):
         found.extend(_resource(cluster, each) for each in _audited(cluster, call.user))
     if kind in (None, "node"):
@@ -414,39 +417,45 @@ def _status_class(status: str | None) -> str:
     return "warning" if status.startswith("WARNINGS: ") else _STATUS.get(status, "error")
 
 
+def _listed(call: Call, task: Task, status: str | None, mine_only: bool) -> bool:
+    """Return whether a task is one that a list was asked for."""
+    asked = call.params
+    if mine_only and not _own(task, call.user):
+        return False
+    if not asked.get("since", 0) <= task.starttime <= asked.get("until", task.starttime):
+        return False
+    if task.id != str(asked.get("vmid", task.id)) or task.type != asked.get("typefilter", task.type):
+        return False
+    if asked.get("userfilter", "").lower() not in task.user.lower():
+        return False
+    if asked.get("errors"):
+        return _status_class(status) != "ok"
+    wanted = asked.get("statusfilter")
+    return not wanted or _status_class(status) in re.split(r"[,; ]+", wanted.lower())
+
+
 def node_tasks(cluster: Cluster, call: Call) -> Any:
     """GET /nodes/{node}/tasks: 50 archived ones, unless told otherwise."""
-    asked = call.params
-    auditor = _auditor(cluster, call.user, call["node"])
-    limit, first = asked.get("limit", _TASK_LIMIT), asked.get("start", 0)
-    since, until, vmid = asked.get("since"), asked.get("until"), str(asked.get("vmid", ""))
-    kind, user = asked.get("typefilter"), asked.get("userfilter", "").lower()
-    wanted = set(re.split(r"[,; ]+", asked["statusfilter"].lower())) if asked.get("statusfilter") else None
-    if asked.get("errors"):
-        wanted = {"warning", "error", "unknown"}
-    found, count = [], 0
-    for task, status in cluster.tasks.listed(call["node"], asked.get("source", "archive")):
-        if since is not None and task.starttime < since or until is not None and task.starttime > until:
-            continue
-        if vmid and task.id != vmid or kind and task.type != kind or user and user not in task.user.lower():
-            continue
-        if not auditor and not _own(task, call.user) or wanted is not None and _status_class(status) not in wanted:
-            continue
-        count += 1
-        if count > first and len(found) < limit:
-            found.append(task.running_fragment() if status is None else task.fragment())
-    return RawJson(f"[{','.join(found)}]")
+    mine_only = not _auditor(cluster, call.user, call["node"])
+    limit, first = call.get("limit", _TASK_LIMIT), call.get("start", 0)
+    listed = cluster.tasks.listed(call["node"], call.get("source", "archive"))
+    fitting = (each for each in listed if _listed(call, *each, mine_only))
+    return _entries(list(itertools.islice(fitting, first, first + limit)))
+
+
+def _entries(tasks: list[tuple[Task, str | None]]) -> RawJson:
+    shown = (task.running_fragment() if status is None else task.fragment() for task, status in tasks)
+    return RawJson(f"[{','.join(shown)}]")
 
 
 def cluster_tasks(cluster: Cluster, call: Call) -> Any:
     """GET /cluster/tasks: cut to about 25 of each node."""
     found = []
     for node in cluster.nodes:
-        listed = cluster.tasks.listed(node, "all")[:_RECENT]
-        seen = [each for each in listed if _own(each[0], call.user) or _auditor(cluster, call.user, node)]
-        for task, status in seen:
-            found.append(task.running_fragment() if status is None else task.fragment())
-    return RawJson(f"[{','.join(found)}]")
+        mine_only = not _auditor(cluster, call.user, node)
+        recent = cluster.tasks.listed(node, "all")[:_RECENT]
+        found.extend(each for each in recent if not mine_only or _own(each[0], call.user))
+    return _entries(found)
 
 
 def _task(cluster: Cluster, call: Call, privilege: str = "Sys.Audit") -> Task:

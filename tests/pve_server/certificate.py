@@ -26,7 +26,7 @@ class Certificate(NamedTuple):
     key: pathlib.Path
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def certificate(name: str = "pve-test") -> Certificate:
     """Return a certificate for this machine's loopback names, and its key; RuntimeError in openssl's words."""
     folder = tempfile.TemporaryDirectory(prefix="restorepoint-pve-ca-")

@@ -4,10 +4,10 @@
 
 """What the test server can be told to do wrong, and at which call.
 
-``faults.at("POST */snapshot", 2, drop_after())`` lets the second call that fits the pattern lose its connection after it
-was carried out. A pattern is that of fnmatch over ``METHOD /path``, without /api2/json and query. ``ANSWERS`` are the
-faults of a single call that fit everywhere, so that a test can set each of them at each call of a run. Called by https.py
-and pvesh's socket. Standard library only.
+``faults.at("POST */snapshot", 2, drop_after())`` lets the second call that fits the pattern lose its connection after
+it was carried out. A pattern is that of fnmatch over ``METHOD /path``, without /api2/json and query. ``ANSWERS`` are
+the faults of a single call that fit everywhere, so that a test can set each of them at each call of a run. Called by
+https.py and shell.py. Standard library only.
 """
 
 from __future__ import annotations
@@ -163,7 +163,8 @@ class Faults:
         """Return what happens at a call, and count it."""
         if not self.rules:
             return []
-        call, found = f"{method} {path}", []
+        call = f"{method} {path}"
+        found: list[Action] = []
         with self._lock:
             for rule in self.rules:
                 if fnmatch.fnmatchcase(call, rule.pattern):

@@ -153,7 +153,7 @@ class Guest:
         """Return the SHA-1 of its configuration with all snapshots."""
         text = json.dumps([self.config, self.snapshots], sort_keys=True)
         if self._digest[0] != text:
-            self._digest = (text, hashlib.sha1(text.encode()).hexdigest())  # noqa: S324
+            self._digest = (text, hashlib.sha1(text.encode()).hexdigest())
         return self._digest[1]
 
 

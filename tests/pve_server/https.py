@@ -4,8 +4,8 @@
 
 """The HTTPS side of the test server: connections as pveproxy keeps them, logins, faults, and the form of answers.
 
-A connection serves 100 requests, waits 5 s for the next one, and is closed after any status of 400 or more. The words of
-a refusal stand in the status line. Requests are read by hand: http.server alone would cost more than all the rest.
+A connection serves 100 requests, waits 5 s for the next one, and is closed after any status of 400 or more. The words
+of a refusal stand in the status line. Requests are read by hand: http.server alone would cost more than all the rest.
 Standard library only; called by server.py.
 """
 
@@ -18,6 +18,7 @@ import socket
 import socketserver
 import ssl
 import struct
+import sys
 import threading
 import time
 import urllib.parse
@@ -102,8 +103,6 @@ class Server(socketserver.ThreadingTCPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of connections that clients broke off; anything else is a fault of ours, and shown."""
-        import sys
-
         if not isinstance(sys.exc_info()[1], (OSError, ssl.SSLError)):
             super().handle_error(request, client_address)
 
@@ -172,7 +171,7 @@ class Connection(socketserver.BaseRequestHandler):
         return keep
 
     def _headers(self) -> dict[str, str]:
-        found = {}
+        found: dict[str, str] = {}
         while True:
             line = self.reader.readline(65537)
             if line in (b"\r\n", b"\n", b""):

@@ -5,9 +5,16 @@
 """The workers of the test server: what creating, removing and rolling back a snapshot does, step by step.
 
 After pve-guest-common's AbstractConfig.pm (snapshot_create, snapshot_delete, snapshot_rollback), in our own words: the
-order of the checks, the locks, the snapstates, and what a step that fails leaves behind. Steps have names, at which a
-test can let a task fail, hang, or be killed: ``prepare``, ``vmstate``, ``freeze``, ``volume:KEY``, ``commit``, ``stop``,
-``start``, and ``cleanup:...`` for what a failed creation does. Called by api.py. Standard library only.
+order of the checks, the locks, the snapstates, and what a step that fails leaves behind. Steps have names, before which
+a test can let a task fail, hang, or be killed:
+
+- creation: ``prepare``, ``freeze``, ``vmstate``, ``volume:KEY``, ``commit``; where it fails, ``cleanup:prepare``,
+  ``cleanup:vmstate``, ``cleanup:volume:KEY``, ``cleanup:commit``
+- removal: ``begin``, ``prepare``, ``vmstate``, ``volume:KEY``, ``commit``
+- rollback: ``prepare``, ``stop``, ``volume:KEY``, ``commit``, ``start`` (with RAM)
+- power: ``start``, ``stop``
+
+Called by api.py. Standard library only.
 """
 
 from __future__ import annotations
@@ -138,7 +145,7 @@ def _allocate_ram(cluster: Cluster, guest: Guest, name: str) -> dict[str, Any]:
 
 
 def ram_storage(cluster: Cluster, guest: Guest) -> str:
-    """Return where RAM goes: vmstatestorage, else a shared storage that the guest uses, else a local one, else local."""
+    """Return where RAM goes: vmstatestorage, else a shared storage that the guest uses, else a local one."""
     if guest.config.get("vmstatestorage"):
         return str(guest.config["vmstatestorage"])
     used = [volume.storage for _key, volume in guest.drives(guest.config)]
