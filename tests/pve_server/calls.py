@@ -15,7 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from .access import ROOT
 from .cluster import Cluster
+from .guests import Guest
 from .tasks import StepFault, Task, TaskDied
 
 _CONFIG_ID = re.compile(r"[a-z][a-z0-9_-]+", re.IGNORECASE)
@@ -45,13 +47,17 @@ class RawJson(str):
 
 @dataclass
 class Call:
-    """One call of the API. ``faults`` are for the task that it starts, which is then found in ``task``."""
+    """One call of the API. ``faults`` are for the task that it starts, which is then found in ``task``.
+
+    ``foreground`` is pvesh's environment, in which a worker waits for those that it starts itself.
+    """
 
     method: str
     path: str
     params: dict[str, Any]
     user: str
     faults: list[StepFault] = field(default_factory=list)
+    foreground: bool = False
     task: Task | None = None
 
     def __getitem__(self, name: str) -> Any:
@@ -171,6 +177,15 @@ def permission_paths(cluster: Cluster, path: str) -> list[str]:
         if guest and guest.pool:
             return [path, f"/pool/{guest.pool}"]
     return [path]
+
+
+def audited(cluster: Cluster, user: str) -> list[Guest]:
+    """Return the guests that a user may see."""
+    guests = cluster.guests.values()
+    if user == ROOT:
+        return list(guests)
+    may = cluster.access.may
+    return [each for each in guests if may(user, permission_paths(cluster, f"/vms/{each.vmid}"), "VM.Audit")]
 
 
 def validate(params: Mapping[str, Any], schema: Mapping[str, Param]) -> dict[str, Any]:

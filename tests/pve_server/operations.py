@@ -26,10 +26,9 @@ from typing import Any
 
 from .cluster import Cluster
 from .guests import LXC, QEMU, Guest
-from .storage import Volume, replication_job
+from .storage import MIB, Volume, replication_job
 from .tasks import FOREVER, Task, TaskDied, TaskKilled, Worker
 
-MIB = 1 << 20
 _POLL_SECONDS = 0.02
 _PREFIX = {QEMU: "qm", LXC: "vz"}
 
@@ -249,9 +248,12 @@ def _delete_body(
 
 
 def rollback(
-    cluster: Cluster, node: str, kind: str, vmid: int, name: str, start: bool, user: str
+    cluster: Cluster, node: str, kind: str, vmid: int, name: str, start: bool, user: str, foreground: bool = False
 ) -> Callable[[Task], Worker]:
-    """Return the worker that rolls back; with ``start`` it starts another task for the start, and does not wait."""
+    """Return the worker that rolls back; with ``start`` it starts another task for the start.
+
+    It does not wait for that one, but in ``foreground``, which is pvesh's way.
+    """
 
     def worker(task: Task) -> Worker:
         guest = cluster.load(node, kind, vmid)
@@ -275,7 +277,9 @@ def rollback(
             _run(cluster, guest)
             guest.ram = guest.volumes[section["vmstate"]].content
         elif start:
-            spawn_start(cluster, guest, user)
+            started = spawn_start(cluster, guest, user)
+            while foreground and started.status is None:
+                yield _POLL_SECONDS
         elif guest.hastate == "started":
             spawn_start(cluster, guest, "root@pam", cluster.settings.ha_seconds)
 

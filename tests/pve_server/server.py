@@ -10,9 +10,10 @@ See the package's docstring for how to use it. Standard library only.
 from __future__ import annotations
 
 import contextlib
+import pathlib
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any
 
@@ -23,6 +24,7 @@ from .cluster import Cluster, Settings
 from .faults import Faults
 from .guests import LXC, QEMU, Guest
 from .https import Request, Server, Site
+from .programs import ProgramServer, serve
 from .tasks import Task, Tasks
 
 PASSWORD = "secret"
@@ -54,6 +56,7 @@ class PveServer:
         self.host, self.port = host, int(self._server.server_address[1])
         self.ca_path = str(self._files.certificate)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._programs: ProgramServer | None = None
 
     def __enter__(self) -> PveServer:
         self._thread.start()
@@ -64,6 +67,10 @@ class PveServer:
     ) -> None:
         self._server.shutdown()
         self._server.server_close()
+        if self._programs:
+            self._programs.shutdown()
+            self._programs.server_close()
+            self._programs.folder.cleanup()
         for connection in list(self._server.open):
             with contextlib.suppress(OSError):
                 connection.close()
@@ -98,8 +105,20 @@ class PveServer:
         """How many connections there have been."""
         return self._site.connections
 
+    def programs(self, node: str = "") -> pathlib.Path:
+        """Return a folder for PATH with the pvesh, qm and pct of a node (the first), and pve-test-server."""
+        with self.lock:
+            self._programs = self._programs or serve(self._site)
+            return self._programs.programs(node or next(iter(self.cluster.nodes)))
+
+    def described(self) -> dict[str, Any]:
+        """Return what other processes need to know."""
+        programs = {name: str(self.programs(name)) for name in self.cluster.nodes}
+        where = {"url": self.url, "host": self.host, "port": self.port, "ca_path": self.ca_path}
+        return {**where, "user": self.user, "password": self.password, "programs": programs}
+
     @contextlib.contextmanager
-    def frozen(self) -> Any:
+    def frozen(self) -> Iterator[Cluster]:
         """Let no call be carried out while the block runs; what was due has happened before."""
         with self.lock:
             self.tasks.advance()

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-GIB = 1 << 30
+MIB, GIB = 1 << 20, 1 << 30
 _REPLICATION = re.compile(r"__replicate_(?P<job>\d+-\d+)_\d+__")
 
 
