@@ -35,13 +35,7 @@ It holds itself to facts/proxmox.md; tests/unit/pve_server proves it. No part of
 
 from __future__ import annotations
 
-from typing import Any
+from . import faults, scenarios
+from .server import PveServer
 
-
-def __getattr__(name: str) -> Any:
-    """Import the server when it is asked for: pvesh.py, beside it, has to start quickly."""
-    if name == "PveServer":
-        from .server import PveServer
-
-        return PveServer
-    raise AttributeError(name)
+__all__ = ["PveServer", "faults", "scenarios"]

@@ -49,6 +49,8 @@ class Settings:
     ha_seconds: float = 0.05
     pvestatd_seconds: float = 0.0
     migration_lock_seconds: float = 10.0
+    #: What each call takes, beside its own cost.
+    call_seconds: float = 0.0
     ticket_lifetime: float = 7200.0
     keepalive_requests: int = 100
     idle_seconds: float = 5.0

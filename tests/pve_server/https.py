@@ -150,9 +150,9 @@ class Connection(socketserver.BaseRequestHandler):
         params = _params(query, headers, body)
         request = self._log(method, path[len(PREFIX) :] if path.startswith(PREFIX) else path, params)
         actions = self.site.faults.meet(method, request.path)
-        for action in actions:
-            if action.delay:
-                time.sleep(action.delay)
+        delay = self.site.cluster.settings.call_seconds + sum(action.delay for action in actions)
+        if delay:
+            time.sleep(delay)
         if any(action.drop_before for action in actions):
             return self._reset()
         answer = self._answer(request, headers, actions)

@@ -115,5 +115,5 @@ def _without_waiting(connection: socket.socket) -> Iterator[None]:
 def serve(site: Site) -> ProgramServer:
     """Start to listen, and return the server, which its ``shutdown`` ends."""
     server = ProgramServer(site)
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     return server

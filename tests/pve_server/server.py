@@ -55,7 +55,7 @@ class PveServer:
         self._server = Server((host, port), self._site, self._files)
         self.host, self.port = host, int(self._server.server_address[1])
         self.ca_path = str(self._files.certificate)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
         self._programs: ProgramServer | None = None
 
     def __enter__(self) -> PveServer:
