@@ -89,7 +89,7 @@ def fail_task(step: str, message: str) -> Action:
 
 
 def hang_task(step: str = "prepare") -> Action:
-    """Let the task never end."""
+    """Let the task never end, unless ``server.release(task)`` lets it."""
     return Action(task=StepFault(step, "hang"))
 
 

@@ -46,8 +46,9 @@ def _step(task: Task, name: str, seconds: float = 0.0) -> Worker:
         if fault.how == "kill":
             raise TaskKilled
         if fault.how == "hang":
-            while True:
+            while fault in task.faults:
                 yield FOREVER
+            continue
         raise TaskDied(fault.message if fault.message.endswith("\n") else f"{fault.message}\n")
 
 

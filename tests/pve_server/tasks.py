@@ -219,6 +219,11 @@ class Tasks:
         if task.status is None:
             self._end(task, "unexpected status")
 
+    def release(self, task: Task) -> None:
+        """Let a worker that hangs go on, without more faults."""
+        task.faults.clear()
+        heapq.heappush(self._due, (self.now, next(self._order), task))
+
     def listed(self, node: str, source: str) -> list[tuple[Task, str | None]]:
         """Return a node's tasks as its list shows them: with their status, or None for one that still runs.
 

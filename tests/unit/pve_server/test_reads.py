@@ -63,7 +63,12 @@ def test_reserved_names_are_refused_at_once(root, path, name, word):
 
 @pytest.mark.parametrize(
     ("path", "name"),
-    [(ONE.format(100), "vzdump"), (ONE.format(100), "Current"), (ONE.format(100), "A" * 40), (BOX.format(200), "pending")],
+    [
+        (ONE.format(100), "vzdump"),
+        (ONE.format(100), "Current"),
+        (ONE.format(100), "A" * 40),
+        (BOX.format(200), "pending"),
+    ],
 )
 def test_other_names_are_not_reserved(root, path, name):
     assert root.create(name, path) == "OK"
