@@ -12,6 +12,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pytest
 
@@ -22,11 +23,13 @@ PACKAGE = "ansible_collections.restorepoint.core.tests.pve_server"
 TOP = str(pathlib.Path(__file__).absolute().parents[3])
 
 
+@dataclass
 class Described:
-    """What Client needs of a server."""
+    """What Client needs to know of a server."""
 
-    def __init__(self, told):
-        self.host, self.port, self.ca_path = told["host"], told["port"], told["ca_path"]
+    host: str
+    port: int
+    ca_path: str
 
 
 @pytest.fixture
@@ -35,22 +38,26 @@ def process(tmp_path):
     inner = tmp_path / "ansible_collections" / "restorepoint"
     inner.mkdir(parents=True)
     (inner / "core").symlink_to(TOP)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     started = []
 
     def start(*arguments):
         argv = [sys.executable, "-m", PACKAGE, "--until-eof", "--max-seconds", "60", *arguments]
-        env = {**os.environ, "PYTHONPATH": str(tmp_path)}
-        running = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env, cwd=tmp_path
-        )
+        pipe = subprocess.PIPE
+        running = subprocess.Popen(argv, stdin=pipe, stdout=pipe, text=True, env=environment, cwd=tmp_path)
         started.append(running)
+        assert running.stdout
         return json.loads(running.stdout.readline()), running
 
     yield start
     for running in started:
-        running.stdin.close()
-        running.stdout.close()
-        assert running.wait(10) == 0
+        running.communicate(timeout=10)
+        assert running.returncode == 0
+
+
+def client_of(told):
+    """Return a client of a server of which it was told."""
+    return Client(Described(told["host"], told["port"], told["ca_path"]))
 
 
 def test_it_serves_a_fleet_and_tells_where(process, tmp_path):
@@ -58,7 +65,7 @@ def test_it_serves_a_fleet_and_tells_where(process, tmp_path):
     options = ["--guests", "12", "--nodes", "4", "--archived", "30", "--ready-file", str(ready)]
     told, _running = process("--scenario", "fleet", *options)
     assert json.loads(ready.read_text()) == told
-    client = Client(Described(told))
+    client = client_of(told)
     found = client.get("/cluster/resources", type="vm")
     assert len(found) == 12
     assert {each["node"] for each in found} == {"pve1", "pve2", "pve3", "pve4"}
