@@ -106,6 +106,7 @@ def set_config(cluster: Cluster, call: Call) -> Any:
     for key in (*_CONFIG_OPTIONS, "description"):
         if key in call.params:
             guest.config[key] = call[key]
+    guest.name = guest.config.get("hostname" if guest.type == LXC else "name", guest.name)
     return None
 
 

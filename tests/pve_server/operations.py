@@ -230,6 +230,8 @@ def _delete_body(
                 yield from _step(
                     task, f"{before}volume:{key}", _share(cluster, guest, guest.config) if not before else 0
                 )
+                if name not in volume.names():
+                    raise TaskDied(f"{volume.missing(name)}\n")
                 volume.drop(name)
             except TaskDied as error:
                 if not force:
@@ -279,6 +281,9 @@ def rollback(
             guest.ram = guest.volumes[section["vmstate"]].content
         elif start:
             started = spawn_start(cluster, guest, user)
+            # The start's worker is a child of this one and inherits its lock: until the guest has started, removals
+            # fail with "Failed to obtain guest migration lock" (seen by others on PVE 9.2).
+            guest.migration_lock = started
             while foreground and started.status is None:
                 yield _POLL_SECONDS
         elif guest.hastate == "started":

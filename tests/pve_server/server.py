@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -73,7 +74,7 @@ class PveServer:
             self._programs.folder.cleanup()
         for connection in list(self._server.open):
             with contextlib.suppress(OSError):
-                connection.close()
+                connection.shutdown(socket.SHUT_RDWR)
 
     @property
     def url(self) -> str:

@@ -48,6 +48,7 @@ from typing import Any
 from .access import ROOT
 from .calls import ApiError, Call, RawJson
 from .faults import Action
+from .guests import Guest
 from .https import Request, Site
 from .tasks import Task
 
@@ -77,7 +78,7 @@ class Shell:
 
     def run(self, program: str, argv: list[str]) -> int:
         """Run a program and return its exit code."""
-        runs = {"pvesh": self._pvesh, "qm": self._unlock, "pct": self._unlock}
+        runs = {"pvesh": self._pvesh, "qm": self._guest_tool, "pct": self._guest_tool}
         try:
             runs[program](argv)
         except Failed as error:
@@ -96,14 +97,19 @@ class Shell:
         if self.task:
             self.task.output_lost = True
 
-    def _unlock(self, argv: list[str]) -> None:
-        if len(argv) != 2 or argv[0] != "unlock" or not argv[1].isdigit():
+    def _guest_tool(self, argv: list[str]) -> None:
+        """Do what ``unlock`` and ``listsnapshot`` of qm and pct do."""
+        if len(argv) != 2 or argv[0] not in ("unlock", "listsnapshot") or not argv[1].isdigit():
             raise Failed(f"ERROR: unknown command '{' '.join(argv[:1])}'\n")
         with self.site.lock:
+            self.site.cluster.tasks.advance()
             guest = self.site.cluster.guests.get(int(argv[1]))
             if guest is None or guest.node != self.node:
                 raise Failed(f"Configuration file 'nodes/{self.node}/qemu-server/{argv[1]}.conf' does not exist\n", 2)
-            self.site.cluster.unlock(guest.vmid)
+            if argv[0] == "unlock":
+                self.site.cluster.unlock(guest.vmid)
+            else:
+                self.emit("out", snapshot_tree(guest))
 
     def _pvesh(self, argv: list[str]) -> None:
         before = {"--noproxy", "--nooutput"}
@@ -222,6 +228,30 @@ class Shell:
             self.emit("err", f"Task finished with {status.split(': ')[1]} warning(s)!\n")
         elif status != "OK":
             self.emit("err", f"{status}\n")
+
+
+def snapshot_tree(guest: Guest) -> str:
+    """Return a guest's snapshots as ``qm listsnapshot`` prints them (GuestHelpers.pm, print_snapshot_tree).
+
+    Siblings come in the order of their times, the present last; of a description only the first line is shown.
+    """
+    now = {"parent": guest.config.get("parent"), "description": "You are here!"}
+    known: dict[str, dict[str, Any]] = {**guest.snapshots, "current": now}
+    below: dict[str | None, list[str]] = {}
+    for name, each in known.items():
+        below.setdefault(each["parent"] if each.get("parent") in known else None, []).append(name)
+    lines: list[str] = []
+
+    def show(parent: str | None, prefix: str) -> None:
+        for name in sorted(below.get(parent, ()), key=lambda name: known[name].get("snaptime", float("inf"))):
+            taken = known[name].get("snaptime")
+            when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(taken)) if taken else ""
+            words = (known[name].get("description") or "no-description").split("\n")[0]
+            lines.append(f"{prefix} {name:<{max(0, 30 - len(prefix))}} {when:<23} {words}\n")
+            show(name, f" {prefix}")
+
+    show(None, "`->")
+    return "".join(lines)
 
 
 def _options(argv: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:

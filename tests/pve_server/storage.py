@@ -104,6 +104,12 @@ class Volume:
         """Take a snapshot of its content."""
         self.snapshots.append(VolumeSnapshot(name, self.content))
 
+    def missing(self, name: str) -> str:
+        """Return what the storage says when it is to remove a snapshot that it does not have."""
+        if self.storage.kind_name == "zfspool":
+            return "zfs error: could not find any snapshots to destroy; check snapshot names."
+        return f"snapshot '{name}' of '{self.volid}' does not exist"
+
     def drop(self, name: str) -> None:
         """Remove a snapshot, where there is one."""
         self.snapshots = [each for each in self.snapshots if each.name != name]

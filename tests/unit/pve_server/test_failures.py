@@ -60,6 +60,17 @@ def test_a_creation_whose_worker_is_killed_leaves_lock_and_section(server, root)
     assert root.create("s1") == "OK"
 
 
+def test_a_snapshot_that_was_only_begun_needs_a_forced_removal(server, root):
+    kill(server, CREATE, "volume:scsi0")
+    assert root.create("s1") == "unexpected status"
+    server.unlock(100)
+    assert root.remove("s1") == "zfs error: could not find any snapshots to destroy; check snapshot names."
+    assert (server.guest(100).lock, root.listed()["s1"]["snapstate"]) == ("snapshot-delete", "delete")
+    server.unlock(100)
+    assert root.remove("s1", force=1) == "OK"
+    assert (server.guest(100).lock, server.guest(100).snapshots) == (None, {})
+
+
 def test_a_clean_up_that_is_killed_leaves_the_snapshots_lock(server, root):
     server.faults.at(CREATE, 1, faults.fail_task("volume:scsi0", SPACE), faults.kill_task("cleanup:commit"))
     assert root.create("s1") == "unexpected status"
@@ -176,6 +187,18 @@ def test_removals_wait_ten_seconds_and_not_longer(server, root):
     root.delete(f"{path}/snapshot/t1")
     assert root.remove("t2", path) == "Failed to obtain guest migration lock - replication running?"
     assert root.remove("t2", path, force=1) == "VM is locked (snapshot-delete)"
+
+
+def test_a_start_after_a_return_holds_removals_up_until_it_is_done(server, root):
+    server.settings.migration_lock_seconds, server.settings.start_seconds = 0.02, 0.2
+    path = ONE.format(101)
+    root.create("t1", path)
+    root.create("t2", path)
+    root.post(f"{path}/snapshot/t1/rollback", start=1)
+    while not server.all_tasks("qmstart"):
+        pass
+    assert root.remove("t2", path) == "Failed to obtain guest migration lock - replication running?"
+    assert root.remove("t2", path) == "OK"
 
 
 def test_a_lock_falls_with_the_worker_that_held_it(server, root):

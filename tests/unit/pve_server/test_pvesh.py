@@ -217,6 +217,27 @@ def test_unlock_is_a_nodes_own_program(server, pvesh):
     assert server.guest(200).lock is None
 
 
+def test_snapshots_are_listed_as_a_tree(server, root, pvesh):
+    path = ONE.format(101)
+    for name, text in (("t1", "first\nmore"), ("t2", "")):
+        root.create(name, path, description=text)
+    root.rollback("t1", path)
+    root.create("t3", path)
+    for number, name in enumerate(("t1", "t2", "t3")):
+        server.guest(101).snapshots[name]["snaptime"] = 1_800_000_000 + number
+    ran = pvesh("listsnapshot", 101, program="qm")
+    lines = [
+        re.sub(r" +", " ", re.sub(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d", "TIME", line)) for line in ran.out.splitlines()
+    ]
+    assert lines == [
+        "`-> t1 TIME first",
+        " `-> t2 TIME no-description",
+        " `-> t3 TIME no-description",
+        " `-> current You are here!",
+    ]
+    assert {line.index("TIME") for line in re.sub(r"20[-\d]+ [:\d]+", "TIME", ran.out).splitlines()[:3]} == {32}
+
+
 def test_another_process_may_look_at_the_server_and_change_it(server, root, pvesh):
     def control(*argv):
         ran = pvesh(*argv, program="pve-test-server")
