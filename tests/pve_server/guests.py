@@ -87,7 +87,7 @@ class Guest:
     @property
     def agent(self) -> bool:
         """Whether the QEMU guest agent is switched on in its configuration."""
-        return str(self.config.get("agent", "0")).split(",")[0] in ("1", "enabled=1")
+        return str(self.config.get("agent", "0")).partition(",")[0] in ("1", "enabled=1")
 
     @property
     def memory(self) -> int:

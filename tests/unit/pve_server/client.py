@@ -54,7 +54,7 @@ class Client:
         cookie = f"PVEAuthCookie={urllib.parse.quote(found['ticket'])}"
         self.headers = {"Cookie": cookie, "CSRFPreventionToken": found["CSRFPreventionToken"]}
 
-    def call(self, method: str, path: str, /, **params: Any) -> Any:
+    def call(self, method: str, path: str, **params: Any) -> Any:
         """Call the API and return ``data``; Refused where it refuses."""
         target, body, headers = f"/api2/json{path}", None, dict(self.headers)
         if params and method in ("POST", "PUT"):
@@ -71,19 +71,19 @@ class Client:
             raise Refused(answer.status, answer.reason, errors)
         return json.loads(text)["data"]
 
-    def get(self, path: str, /, **params: Any) -> Any:
+    def get(self, path: str, **params: Any) -> Any:
         """GET."""
         return self.call("GET", path, **params)
 
-    def post(self, path: str, /, **params: Any) -> Any:
+    def post(self, path: str, **params: Any) -> Any:
         """POST."""
         return self.call("POST", path, **params)
 
-    def put(self, path: str, /, **params: Any) -> Any:
+    def put(self, path: str, **params: Any) -> Any:
         """PUT."""
         return self.call("PUT", path, **params)
 
-    def delete(self, path: str, /, **params: Any) -> Any:
+    def delete(self, path: str, **params: Any) -> Any:
         """DELETE."""
         return self.call("DELETE", path, **params)
 

@@ -22,7 +22,7 @@ BROKEN = (http.client.RemoteDisconnected, ConnectionError)
 
 
 def test_a_connection_serves_a_hundred_calls(server, root):
-    for _ in range(98):
+    for _number in range(98):
         root.get("/version")
     assert (root.closed, server.connections) == ("Keep-Alive", 1)
     root.get("/version")
@@ -124,7 +124,7 @@ def test_a_call_may_be_slow_and_holds_nobody_else_up(server, root):
 def test_tickets_may_end_in_the_middle(server, root):
     server.faults.at("GET /version", 2, faults.logout())
     root.get("/version")
-    for _ in range(2):
+    for _number in range(2):
         with pytest.raises(Refused) as refused:
             root.get("/version")
         assert (refused.value.status, refused.value.reason) == (401, "permission denied - invalid PVE ticket")
@@ -154,7 +154,7 @@ def test_faults_count_only_the_calls_that_fit(server, root):
 
 def test_a_fault_may_meet_each_call_until_it_is_cleared(server, root):
     server.faults.at("GET *", None, faults.status(503))
-    for _ in range(2):
+    for _number in range(2):
         with pytest.raises(Refused):
             root.get("/version")
     server.faults.clear()

@@ -42,13 +42,13 @@ class World:
             self.guest.write(self.writes)
             return "OK"
         base = "/nodes/pve1/qemu/100/snapshot"
-        method, path, params = {
+        calls: dict[str, tuple[str, str, dict[str, object]]] = {
             "create": ("POST", base, {"snapname": name}),
             "delete": ("DELETE", f"{base}/{name}", {}),
             "force": ("DELETE", f"{base}/{name}", {"force": 1}),
             "rollback": ("POST", f"{base}/{name}/rollback", {}),
-        }[what]
-        call = Call(method, path, dict(params), "root@pam", [fault] if fault else [])
+        }
+        call = Call(*calls[what], "root@pam", [fault] if fault else [])
         upid = ROUTER.handle(self.cluster, call)
         self.now += 100
         self.cluster.tasks.advance()

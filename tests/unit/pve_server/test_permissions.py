@@ -190,8 +190,8 @@ def test_a_ticket_ends_and_may_be_renewed_before_that(server, root):
 def test_own_permissions_are_told(server):
     user = Client(server, "snap@pve")
     assert user.get("/access/permissions") == {"/vms": {"VM.Audit": 1, "VM.Snapshot": 1}, **_on_guests()}
-    assert user.get("/access/permissions", path="/vms/101") == {"/vms/101": {"VM.Audit": 1, "VM.Snapshot": 1}}
-    assert user.get("/access/permissions", path="/nodes/pve1") == {"/nodes/pve1": {}}
+    assert user.get("/access/permissions?path=/vms/101") == {"/vms/101": {"VM.Audit": 1, "VM.Snapshot": 1}}
+    assert user.get("/access/permissions?path=/nodes/pve1") == {"/nodes/pve1": {}}
     pool = Client(server, "pooluser@pve").get("/access/permissions")
     assert "VM.Snapshot.Rollback" in pool["/vms/100"]
     assert "/vms/101" not in pool

@@ -75,7 +75,7 @@ def test_it_refuses_a_wrong_password_and_a_wrong_ca(server):
 
 def test_it_keeps_its_connection(server):
     api = connect(server)
-    for _ in range(50):
+    for _number in range(50):
         api.nodes("pve1").qemu(100).snapshot.get()
     assert len(server.calls) == 51
     assert server.connections <= 2

@@ -103,7 +103,7 @@ def test_a_list_names_parents_and_ends_with_the_present(root):
 def test_lists_come_in_random_order(root):
     for name in ("aa", "bb", "cc", "dd"):
         root.create(name)
-    seen = {tuple(each["name"] for each in root.get(f"{ONE.format(100)}/snapshot")) for _ in range(40)}
+    seen = {tuple(each["name"] for each in root.get(f"{ONE.format(100)}/snapshot")) for _number in range(40)}
     assert len(seen) > 1
 
 

@@ -204,6 +204,6 @@ def test_a_thousand_archived_tasks_cost_little(server, root):
         server.tasks.archive("pve1", "vzdump", 100, "root@pam", 2000 - number)
     root.get(TASKS, source="all", limit=2000)
     begun = time.process_time()
-    for _ in range(20):
+    for _number in range(20):
         root.get(TASKS, source="all", limit=200, since=int(time.time()))
     assert (time.process_time() - begun) / 20 < 0.02
