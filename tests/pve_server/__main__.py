@@ -62,11 +62,11 @@ def main() -> None:
         elif told.scenario == "kinds":
             scenarios.kinds(server)
         line = json.dumps(server.described())
-        print(line, flush=True)
         if told.ready_file:
             part = told.ready_file.with_name(f"{told.ready_file.name}.part")
             part.write_text(line, encoding="utf-8")
             os.replace(part, told.ready_file)
+        print(line, flush=True)
         if told.until_eof:
             threading.Thread(target=_wait_for_eof, args=(done,), daemon=True).start()
         done.wait(told.max_seconds)
