@@ -19,6 +19,7 @@
 ``settings.realistic()``), ``settings.pvestatd_seconds``, ``settings.ticket_lifetime``; ``server.tasks.list_lag``,
 ``list_delay`` and ``twice`` are the whims of a node's task list; ``guest.seconds`` is a guest's own time.
 ``server.access`` has ``add_user``, ``add_token``, ``grant(account, path, *privileges or roles)`` and ``revoke``.
+``server.backup(vmid, seconds)`` and ``server.migrate(vmid, node, seconds)`` lock a guest for that long.
 ``server.tasks.archive(node, type, id, user, seconds_ago)`` puts a task of the past into the lists.
 
 Faults: ``server.faults.at("POST */snapshot", 2, faults.drop_after())`` (faults.py has them all; None instead of 2

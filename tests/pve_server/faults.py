@@ -88,6 +88,16 @@ def fail_task(step: str, message: str) -> Action:
     return Action(task=StepFault(step, "fail", message))
 
 
+def warn_task(step: str, message: str) -> Action:
+    """Let the task warn before a step, and go on: its status is 'WARNINGS: 1'."""
+    return Action(task=StepFault(step, "warn", message))
+
+
+def slow_task(step: str, seconds: float) -> Action:
+    """Let the task take so much longer before a step."""
+    return Action(task=StepFault(step, "slow", seconds=seconds))
+
+
 def hang_task(step: str = "prepare") -> Action:
     """Let the task never end, unless ``server.release(task)`` lets it."""
     return Action(task=StepFault(step, "hang"))

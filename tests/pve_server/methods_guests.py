@@ -57,6 +57,7 @@ def _status(cluster: Cluster, guest: Guest, short: bool = False) -> dict[str, An
         "template": int(guest.template),
         "uptime": int(cluster.tasks.now - guest.started) if running else 0,
         "cpus": int(guest.config.get("cores", 1)),
+        "maxcpu": int(guest.config.get("cores", 1)),
         "cpu": 0,
         "mem": 0,
         "maxmem": guest.memory * MIB,

@@ -45,6 +45,11 @@ def _step(task: Task, name: str, seconds: float = 0.0) -> Worker:
     for fault in [each for each in task.faults if fnmatch.fnmatchcase(name, each.step)]:
         if fault.how == "kill":
             raise TaskKilled
+        if fault.how in ("slow", "warn"):
+            yield fault.seconds
+            if fault.how == "warn":
+                task.warn(fault.message)
+            continue
         if fault.how == "hang":
             while fault in task.faults:
                 yield FOREVER
@@ -359,6 +364,31 @@ def _request_start(cluster: Cluster, guest: Guest, user: str) -> Callable[[Task]
         task.say(f"Requesting HA start for {'VM' if guest.type == QEMU else 'CT'} {guest.vmid}")
         guest.hastate = "started"
         spawn_start(cluster, guest, "root@pam", cluster.settings.ha_seconds)
+
+    return worker
+
+
+def backup(guest: Guest, seconds: float) -> Callable[[Task], Worker]:
+    """Return the worker that backs a guest up, which locks it for so long."""
+
+    def worker(task: Task) -> Worker:
+        check_lock(guest)
+        guest.config["lock"] = "backup"
+        yield from _step(task, "backup", seconds)
+        del guest.config["lock"]
+
+    return worker
+
+
+def migrate(cluster: Cluster, guest: Guest, node: str, seconds: float) -> Callable[[Task], Worker]:
+    """Return the worker that moves a guest to another node, which locks it for so long."""
+
+    def worker(task: Task) -> Worker:
+        check_lock(guest)
+        guest.config["lock"] = "migrate"
+        yield from _step(task, "migrate", seconds)
+        del guest.config["lock"]
+        cluster.move(guest.vmid, node)
 
     return worker
 

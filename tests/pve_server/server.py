@@ -25,6 +25,7 @@ from .cluster import Cluster, Settings
 from .faults import Faults
 from .guests import LXC, QEMU, Guest
 from .https import Request, Server, Site
+from .operations import backup, migrate
 from .programs import ProgramServer, serve
 from .tasks import Task, Tasks
 
@@ -162,6 +163,18 @@ class PveServer:
             if time.monotonic() > deadline:
                 raise TimeoutError("tasks are still under way")
             time.sleep(0.005)
+
+    def backup(self, vmid: int, seconds: float) -> Task:
+        """Start a backup, which locks a guest for so long."""
+        guest = self.guest(vmid)
+        with self.lock:
+            return self.tasks.start(guest.node, "vzdump", vmid, ROOT, backup(guest, seconds), [])
+
+    def migrate(self, vmid: int, node: str, seconds: float = 0.0) -> Task:
+        """Start to move a guest to another node, which locks it for so long."""
+        guest, kind = self.guest(vmid), "qmigrate" if self.guest(vmid).type == QEMU else "vzmigrate"
+        with self.lock:
+            return self.tasks.start(guest.node, kind, vmid, ROOT, migrate(self.cluster, guest, node, seconds), [])
 
     def unlock(self, vmid: int) -> None:
         """Do what ``qm unlock`` and ``pct unlock`` do."""

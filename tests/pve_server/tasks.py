@@ -38,11 +38,15 @@ class TaskKilled(Exception):
 
 @dataclass
 class StepFault:
-    """What befalls a task before a step (a pattern such as ``volume:*``): it fails, hangs, or its worker is killed."""
+    """What befalls a task before a step (a pattern such as ``volume:*``).
+
+    ``how``: ``fail`` with the message, ``warn`` with it and go on, ``slow``, ``hang``, or ``kill`` its worker.
+    """
 
     step: str
     how: str
     message: str = ""
+    seconds: float = 0.0
 
 
 @dataclass(eq=False)

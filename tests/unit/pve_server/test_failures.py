@@ -291,3 +291,34 @@ def test_a_task_that_hangs_goes_on_when_it_is_let(server, root):
     upid = root.post(f"{ONE.format(100)}/snapshot", snapname="s1")
     server.release(server.tasks.by_upid[upid])
     assert root.end(upid) == "OK"
+
+
+def test_a_task_that_warns_is_a_success_all_the_same(server, root):
+    server.faults.at(CREATE, 1, faults.warn_task("volume:*", "something is odd"))
+    upid = root.post(f"{ONE.format(101)}/snapshot", snapname="s1")
+    assert root.end(upid) == "WARNINGS: 1"
+    assert root.log(upid)[1:] == ["WARN: something is odd", "TASK WARNINGS: 1"]
+    assert "snapstate" not in root.listed(ONE.format(101))["s1"]
+
+
+def test_a_task_may_take_longer_at_one_step(server, root):
+    server.faults.at(CREATE, 1, faults.slow_task("commit", 0.2))
+    upid = root.post(f"{ONE.format(100)}/snapshot", snapname="s1")
+    root.end(upid)
+    task = server.tasks.by_upid[upid]
+    assert task.ended - task.started >= 0.2
+
+
+def test_a_backup_locks_a_guest_until_it_is_done(server, root):
+    task = server.backup(100, 0.1)
+    assert root.create("s1") == "VM is locked (backup)"
+    server.wait_idle()
+    assert (task.status, task.type) == ("OK", "vzdump")
+    assert root.create("s1") == "OK"
+
+
+@pytest.mark.parametrize(("kind", "vmid", "mark"), [("qemu", 101, "VM"), ("lxc", 202, "CT")])
+def test_a_migration_locks_a_guest_and_takes_it_along(server, root, kind, vmid, mark):
+    server.migrate(vmid, "pve2", 0.1)
+    assert root.create("s1", f"/nodes/pve1/{kind}/{vmid}") == f"{mark} is locked (migrate)"
+    assert root.create("s1", f"/nodes/pve2/{kind}/{vmid}") == "OK"
