@@ -87,4 +87,5 @@ pythons: ## Show which Pythons of this machine are used
 	@$(PYTHON) tools/pythons.py
 
 clean: ## Remove what the targets above left behind, the cache included
+	@$(PYTHON) tools/guest.py end-all
 	rm -rf docs/_build tests/output .nox .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis "$(CACHE)"

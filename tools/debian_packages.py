@@ -22,6 +22,7 @@ PROGRAMS = {
     "losetup": "mount",
     "mkfs.ext4": "e2fsprogs",
     "mkfs.xfs": "xfsprogs",
+    "openssl": "openssl",
     "restic": "restic",
     "rsync": "rsync",
     "setcap": "libcap2-bin",
