@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Sequence
 
 from environments import CHECKOUT, environment
-from guest import end_all
+from guest import Guest
 from pythons import clean_path, newest
 
 #: What antsibull-nox runs on.
@@ -88,10 +88,11 @@ def main(arguments: Sequence[str]) -> int:
         else:
             print(f"The session {BESIDE} runs beside the others; what it prints comes at the end.", flush=True)
             beside = Nox(folder / "beside", "--session", BESIDE, log=folder / "log", guest="beside")
-            runs = [Nox(folder / "rest", "--keywords", f"not {BESIDE.split('-')[0]}"), beside]
+            rest = ("--keywords", f"not {BESIDE.split('-')[0]}")
+            runs = [Nox(folder / "rest", *rest, guest="checks"), beside]
         codes = [run.end() for run in runs]
-        if not arguments:
-            end_all()  # each holds some memory; a person who works on something has started it by make guest
+        for guest in () if arguments else ("checks", "beside"):
+            Guest(guest).power_cut()
         print(summary(*(run.report for run in runs)), flush=True)
     return max(codes, key=abs)
 
