@@ -152,9 +152,9 @@ def lab(session: nox.Session) -> None:
     pytest(session, "tests/lab")
 
 
-@nox.session(name="guest-tests", venv_backend="none")
+@nox.session(name="guest-tests", venv_backend="none", default=False)
 def guest_tests(session: nox.Session) -> None:
-    """Run the tests in the guest, on real LVM and ZFS; arguments go to pytest."""
+    """Run the tests in the guest, on real LVM and ZFS; arguments go to pytest. tools/run_nox.py adds it to the rest."""
     pytest(session, "tests/guest")
 
 

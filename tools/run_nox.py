@@ -29,7 +29,7 @@ SUITABLE = ("3.11", "3.12", "3.13", "3.14")
 FOREIGN = ("ANSIBLE_", "MOLECULE_", "PYTHONPATH", "PYTHONHOME", "PYENV_VERSION", "VIRTUAL_ENV", "NOX")
 
 
-#: The session that waits for the guest most of the time. A run of everything runs it beside the others.
+#: The session that waits for the guest most of the time. A run of everything runs it beside nox's default ones.
 BESIDE = "guest-tests"
 
 
@@ -88,8 +88,7 @@ def main(arguments: Sequence[str]) -> int:
         else:
             print(f"The session {BESIDE} runs beside the others; what it prints comes at the end.", flush=True)
             beside = Nox(folder / "beside", "--session", BESIDE, log=folder / "log", guest="beside")
-            rest = ("--keywords", f"not {BESIDE.split('-')[0]}")
-            runs = [Nox(folder / "rest", *rest, guest="checks"), beside]
+            runs = [Nox(folder / "rest", guest="checks"), beside]
         codes = [run.end() for run in runs]
         for guest in () if arguments else ("checks", "beside"):
             Guest(guest).power_cut()
