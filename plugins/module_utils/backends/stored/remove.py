@@ -4,7 +4,7 @@
 
 """Removes directory trees: never through a link, at any depth, also where a directory forbids writing.
 
-Standard library only; called by the store and the backend.
+Standard library only; called by the store and the backends.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import contextlib
 import os
 import stat
 
-from .tree import DIRECTORY
+#: How directories of ours are opened: never through a link.
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def remove_tree(parent: int, name: str) -> None:
