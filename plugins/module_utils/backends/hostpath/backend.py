@@ -24,7 +24,7 @@ from ...core.names import is_aside
 from ...core.snapshot import Snapshot
 from ...core.units import format_size
 from ..stored import layout, returning, subvolume
-from ..stored.backend import COPIES, RETURNS, StoredBackend, canonical, check_returnable, check_side_by_side
+from ..stored.backend import COPIES, RETURNS, StoredBackend, check_returnable, check_side_by_side
 from ..stored.making import Making
 from ..stored.remove import DIRECTORY
 from ..stored.returning import Returning
@@ -35,8 +35,6 @@ from .creation import Creation, open_basis, returned_basis
 from .options import HostpathOptions, HostTarget, exclude_pattern, plain_parts
 from .staging import Source, Staging
 from .tree import Basis
-
-__all__ = ["HostpathBackend", "canonical"]
 
 #: What a call says of a file that went away, or became one of another kind, since its directory was read.
 _MOVED = frozenset(
@@ -263,12 +261,12 @@ class HostpathBackend(StoredBackend):
         check_apart(clone, self.store.path)
         record = returning.known_clones(folder).get(clone) if folder is not None else None
         try:
-            st = os.lstat(clone)
+            os.lstat(clone)
         except FileNotFoundError:
             if not os.path.isdir(os.path.dirname(clone)):
                 raise InvalidInput(f"clone to {clone}", "the directory above it is missing", "make it first") from None
             return None, tuple(self._room(target.path, os.path.dirname(clone), snapshot)) if snapshot else ()
-        if record is not None and record["inode"] == st.st_ino:
+        if record is not None and returning.is_identical(clone, record):
             return str(record["name"]), ()
         blocker = Blocker(target.path, f"{clone} exists, and is no clone of it", "name another place", COPIES)
         return None, (blocker,)

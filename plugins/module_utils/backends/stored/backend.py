@@ -25,7 +25,7 @@ from ...core.backend import Blocker, Change, Desired, Immediate
 from ...core.errors import InvalidInput, RestorePointError, StoreError
 from ...core.names import aside_name, is_aside
 from ...core.snapshot import Snapshot
-from ...users import User, find_users
+from ...users import find_users
 from . import layout, returning
 from .making import Making, remedy
 from .returning import Removing, Returning, Swap, failed
@@ -89,10 +89,6 @@ class StoredBackend(Immediate):
     def _place(self, target: str) -> str:
         """Return the path at which a target can change places with another directory."""
         return target
-
-    def _counts(self, user: User, place: str) -> bool:
-        """Say whether a user of ``place`` stands in the way of its return."""
-        return True
 
     # -- opening -------------------------------------------------------------------------------------------------------
 
@@ -198,8 +194,7 @@ class StoredBackend(Immediate):
         for place in [os.path.join(path, part) for part in self.options.paths] or [path]:
             users = find_users(place)
             self._unseen.setdefault(path, set()).update(users.unseen)
-            counting = users._replace(found=tuple(each for each in users.found if self._counts(each, place)))
-            for user in counting.describe():
+            for user in users.describe():
                 yield Blocker(path, user, "stop it, or set ignore_users: true", RETURNS, "ignore_users")
 
     # -- changes -------------------------------------------------------------------------------------------------------

@@ -48,7 +48,8 @@ ASIDE = ".aside-"
 STAGING = ".restorepoint-"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 #: What lies beside the tree of a snapshot, under its name and one of these.
-BESIDE = (".manifest", ".nested")
+NESTED = ".nested"
+BESIDE = (".manifest", NESTED)
 _SUFFIXES = (".json", *BESIDE)
 _UNREADABLE = re.compile(r"[^A-Za-z0-9.+]+")
 _READABLE_LENGTH = 80

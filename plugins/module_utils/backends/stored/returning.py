@@ -73,6 +73,7 @@ class Returning:
     at: int
     swaps: list[Swap]
     checksum: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)  #: what only one backend needs
     report: dict[str, Any] = field(default_factory=dict)
 
     # -- the record ----------------------------------------------------------------------------------------------------
@@ -82,7 +83,7 @@ class Returning:
         record = {
             key: getattr(self, key)
             for key in ("kind", "target", "identity", "staging", "beside", "aside", "aside_path", "snapshot",
-                        "sequence", "newest", "once", "at", "checksum")
+                        "sequence", "newest", "once", "at", "checksum", "extra")
         }  # fmt: skip
         write_json(self.folder.fd, self._record, {**record, "swaps": [swap.as_json() for swap in self.swaps]})
 
@@ -105,7 +106,7 @@ class Returning:
     def attempt(self) -> str:
         """What is attempted, for an error's first words."""
         if self.kind == RETURN:
-            return f"return {self.target} to {self.snapshot!r}"
+            return f"return {self.extra.get('shown', self.target)} to {self.snapshot!r}"
         return f"clone {self.snapshot!r} to {self.target}"
 
     # -- staging -------------------------------------------------------------------------------------------------------
@@ -306,7 +307,7 @@ class Returning:
         write_json(
             self.folder.fd,
             f".{aside}.json",
-            {"name": aside, "path": self.aside_path, "inode": os.lstat(self.aside_path).st_ino, "created": self.at,
+            {"name": aside, "path": self.aside_path, **identity_of(self.aside_path), "created": self.at,
              "beside": os.stat(os.path.dirname(self.aside_path)).st_ino, "parts": list(parts),
              "returned_to": self.snapshot},
         )  # fmt: skip
@@ -483,12 +484,12 @@ def known_tokens(folder: Folder) -> dict[str, int]:
 def record_clone(folder: Folder, clone: str, name: str) -> None:
     """Write down what a clone was made from. Those that are gone are forgotten."""
     clones = {path: each for path, each in known_clones(folder).items() if os.path.isdir(path)}
-    clones[clone] = {"name": name, "inode": os.lstat(clone).st_ino}
+    clones[clone] = {"name": name, **identity_of(clone)}
     write_json(folder.fd, layout.CLONES, {"clones": clones})
 
 
 def known_clones(folder: Folder) -> dict[str, Any]:
-    """Return ``{path: {name, inode}}`` of the clones that were made of a target."""
+    """Return ``{path: {name, inode, uuid}}`` of the clones that were made of a target."""
     try:
         return dict(read_json(folder.fd, layout.CLONES)["clones"])
     except (StoreError, KeyError):
@@ -514,12 +515,39 @@ def aside_records(folder: Folder) -> tuple[list[Mapping[str, Any]], list[str]]:
     return found, faults
 
 
+def pending_records(folder: Folder) -> list[Mapping[str, Any]]:
+    """Return the records of what is under way in a folder, as far as they can be read."""
+    found: list[Mapping[str, Any]] = []
+    for name in names_in(folder.fd):
+        if name.startswith(layout.PENDING) and name.endswith(".json"):
+            with contextlib.suppress(StoreError):
+                found.append(read_json(folder.fd, name))
+    return found
+
+
 def is_the_aside(record: Mapping[str, Any]) -> bool:
     """Say whether what lies at the place of an aside is what was set aside."""
+    return is_identical(record["path"], record)
+
+
+def identity_of(path: str) -> dict[str, Any]:
+    """Return what tells a directory from one that takes its place. Raises OSError.
+
+    The roots of all subvolumes have one inode number: they are told apart by their UUIDs.
+    """
+    identity: dict[str, Any] = {"inode": os.lstat(path).st_ino}
+    if subvolume.is_root(path):
+        identity["uuid"] = subvolume.show(path).uuid
+    return identity
+
+
+def is_identical(path: str, record: Mapping[str, Any]) -> bool:
+    """Say whether what lies at a path is what `identity_of` was told of in a record."""
     try:
-        return bool(os.lstat(record["path"]).st_ino == record["inode"])
+        found = identity_of(path)
     except OSError:
         return False
+    return bool(found["inode"] == record["inode"]) and record.get("uuid") in (None, found.get("uuid"))
 
 
 @dataclass

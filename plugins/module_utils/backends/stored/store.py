@@ -487,8 +487,12 @@ def discard(directory: int, name: str, path: str) -> None:
     """Remove a tree or file of ours from an open directory; ``path`` is where that is, for the btrfs tool."""
     if is_subvolume(directory, name):
         delete_subvolume(os.path.join(path, name))
-    else:
-        remove_tree(directory, name)
+        return
+    if name.endswith(layout.NESTED) and _is_there(directory, name):
+        with contextlib.closing(Folder(name, os.open(name, DIRECTORY, dir_fd=directory), "")) as folder:
+            for each in names_in(folder.fd):
+                discard(folder.fd, each, os.path.join(path, name))
+    remove_tree(directory, name)
 
 
 def names_in(directory: int) -> list[str]:
