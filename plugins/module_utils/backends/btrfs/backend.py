@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -25,9 +26,12 @@ from ...core.backend import Blocker, Change, Desired, Situation
 from ...core.errors import InvalidInput, RestorePointError, StoreError, ToolError
 from ...core.names import is_aside
 from ...core.snapshot import Snapshot, timestamp
+from ..hostpath.compare import Comparison
+from ..hostpath.manifest import escape
 from ..stored import layout, returning, subvolume
 from ..stored.backend import COPIES, RETURNS, StoredBackend, check_returnable, check_side_by_side
 from ..stored.making import TOOL, Making, remedy
+from ..stored.remove import opened
 from ..stored.returning import RETURN, Returning
 from ..stored.store import Folder, read_json, write_json
 from . import nested, toplevel
@@ -258,7 +262,11 @@ class BtrfsBackend(StoredBackend):
                 return None, f"{what} is missing"
             found = subvolume.proof_of_equality(live, kept) or _proof_of_return(live, kept, made.get(path))
             if found is None:
-                return None, f"{what} was written to since"
+                # Reading counts as writing where it moves an atime, so that it was written to may mean nothing.
+                differs = _difference(live, kept, subvolume.tree(live))
+                if differs is not None:
+                    return None, f"in {what}, {differs}"
+                found = "every file has the same content, attributes and times"
             proof = proof or found
         return proof, None
 
@@ -554,6 +562,21 @@ def _proof_of_return(live: str, kept: str, made: Mapping[str, Any] | None) -> st
     if found.uuid != made["uuid"] or found.changed > made["changed"]:
         return None
     return f"nothing was written to it since transaction {found.changed}, in which it was returned"
+
+
+def _difference(live: str, kept: str, inside: Sequence[str]) -> str | None:
+    """Return the first difference between a subvolume and what is kept, in words, but not in subvolumes inside it."""
+    one, other = subvolume.show(live), subvolume.show(kept)
+    same_inodes = other.parent_uuid == one.uuid or one.parent_uuid == other.uuid
+    direct = [each for each in inside if not any(each.startswith(f"{outer}/") for outer in inside)]
+    new = [re.escape(each) for each in direct if not os.path.lexists(os.path.join(kept, each))]
+    stand_ins = frozenset("/" + "/".join(map(escape, each.split("/"))) for each in direct)
+    comparison = Comparison(None, re.compile("|".join(new)) if new else None, stand_ins, same_inodes)
+    try:
+        with opened(live) as live_fd, opened(kept) as kept_fd:
+            return comparison.difference(live_fd, kept_fd)
+    except OSError as error:
+        return f"{error.filename or 'something in it'} was replaced while it was compared"
 
 
 def _identity(path: str) -> str:

@@ -12,6 +12,7 @@ also over the empty directory that stands for it. Called by the backend and by r
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -110,7 +111,25 @@ def move(old_root: str, new_root: str, path: str) -> None:
     with _directory(old_root, os.path.dirname(path)) as old, _directory(new_root, os.path.dirname(path)) as new:
         if not subvolume.is_subvolume(old.fd, name):
             raise OSError(errno.ENOENT, "no subvolume is there any more", os.path.join(old_root, path))
-        os.rename(name, name, src_dir_fd=old.fd, dst_dir_fd=new.fd)
+        with same_times(old.fd), same_times(new.fd):
+            os.rename(name, name, src_dir_fd=old.fd, dst_dir_fd=new.fd)
+
+
+@contextlib.contextmanager
+def same_times(directory: int) -> Iterator[None]:
+    """Let what comes and goes in an open directory not show in its times: they belong to the content."""
+    st = os.fstat(directory)
+    yield
+    os.utime(directory, ns=(st.st_atime_ns, st.st_mtime_ns))
+
+
+def replace(root: str, path: str, source: str) -> None:
+    """Put a writable snapshot of ``source`` at a path below a root, where an empty directory stands for it."""
+    name = os.path.basename(path)
+    with _directory(root, os.path.dirname(path)) as above, same_times(above.fd):
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(name, dir_fd=above.fd)
+        subvolume.snapshot(source, os.path.join(root, path), read_only=False)
 
 
 class _directory:

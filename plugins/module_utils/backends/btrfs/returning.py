@@ -11,7 +11,6 @@ later run can prove that nothing was written to it since. Called by the backend,
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -147,10 +146,7 @@ def fill_with(members: Sequence[str], stored: dict[str, str], read_only: Sequenc
         staged = os.path.join(staging, swap.staged)
         subvolume.snapshot(stored[""], staged, read_only=False)
         for path in members:
-            place = os.path.join(staged, path)
-            with contextlib.suppress(FileNotFoundError):
-                os.rmdir(place)
-            subvolume.snapshot(stored[path], place, read_only=False)
+            nested.replace(staged, path, stored[path])
         for path in reversed(read_only):
             subvolume.set_read_only(os.path.join(staged, path))
 
