@@ -223,4 +223,4 @@ def test_of_a_mounted_root_it_is_said_that_a_reboot_is_required(mounted, monkeyp
     told = mounted.call("a", "rolled_back", check_mode=True).only
     done = mounted.call("a", "rolled_back")
     assert told["reboot_required"] and done.only["reboot_required"]
-    assert any("until you reboot" in each for each in done["warnings"]), done["warnings"]
+    assert any("until you reboot" in str(each) for each in done["warnings"]), done["warnings"]
