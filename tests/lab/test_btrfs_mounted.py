@@ -12,6 +12,7 @@ import pytest
 
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.btrfs import backend, toplevel
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.stored import subvolume
+from ansible_collections.restorepoint.core.tests.lab.driver import Failed
 from ansible_collections.restorepoint.core.tests.lab.filesystems import mounts_below, run
 from ansible_collections.restorepoint.core.tests.lab.volumes import Volumes, create, picture
 
@@ -98,8 +99,8 @@ def test_the_default_subvolume_follows_its_name_and_comes_back_when_a_return_fai
 
     real = subvolume.set_default
     monkeypatch.setattr(subvolume, "set_default", fail)
-    refused = pytest.raises(Exception, mounted.call, "a", "rolled_back")
-    assert "Input/output error" in str(refused.value)
+    with pytest.raises(Failed, match="Input/output error"):
+        mounted.call("a", "rolled_back")
     monkeypatch.setattr(subvolume, "set_default", real)
     assert subvolume.default_number(str(mounted.top)) == before
     assert picture(mounted.target) == picture(mounted.top / "@") == {"file": "two"}
