@@ -143,9 +143,18 @@ class BtrfsBackend(StoredBackend):
 
     def situations(self, desired: Desired) -> Sequence[Situation]:
         """Return what is there. See core/backend.py."""
-        for path in self.paths if desired.state == "present" else ():
-            check_subvolume(path)
-        return [self._situation(path, desired) for path in self.paths]
+        found = []
+        for path in self.paths:
+            if desired.state == "present":
+                check_subvolume(path)
+            try:
+                found.append(self._situation(path, desired))
+            except OSError as error:
+                where = f" ({error.filename})" if error.filename else ""
+                raise RestorePointError(
+                    f"look at {path} and its snapshots", f"{error.strerror}{where}", "mend that and try again"
+                ) from error
+        return found
 
     def snapshots(self, target: str) -> tuple[Snapshot, ...]:
         """Return the snapshots of a target, oldest first; those that are not what was taken say so."""

@@ -115,11 +115,11 @@ class HostpathBackend(StoredBackend):
         if not os.path.isdir(target.path):
             return None, "the directory is missing"
         is_subvolume = snapshot.extra.get("strategy") == "subvolume"
-        if is_subvolume and not self.options.paths and os.stat(target.path).st_ino == 256:
-            proof = subvolume.proof_of_equality(target.path, stored)
-            if proof is not None:
-                return proof, None
         try:
+            if is_subvolume and not self.options.paths and os.stat(target.path).st_ino == 256:
+                proof = subvolume.proof_of_equality(target.path, stored)
+                if proof is not None:
+                    return proof, None
             if self.options.paths:
                 differs = self._parts_difference(target.path, stored)
             else:
