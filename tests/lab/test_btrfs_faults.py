@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""btrfs_snapshot killed at every call that changes a filesystem, on a disk that fails or is full, with a tool that hangs.
+"""btrfs_snapshot killed at every call that changes a filesystem, on a failing or full disk, with a tool that hangs.
 
 Nothing is lost, and the next run ends well. `faults.py` counts the calls.
 """
@@ -13,6 +13,7 @@ import contextlib
 import errno
 import os
 import shutil
+from typing import ClassVar
 
 import pytest
 
@@ -31,7 +32,7 @@ class Operation:
 
     name: str | None = "a"
     state = "present"
-    options: dict[str, object] = {}
+    options: ClassVar[dict[str, object]] = {}
 
     def __init__(self, volumes):
         self.volumes = volumes
@@ -67,7 +68,7 @@ class Operation:
 
 
 class Take(Operation):
-    options = {"recursive": True}
+    options: ClassVar[dict[str, object]] = {"recursive": True}
 
     def is_done(self):
         (shown,) = self.volumes.info(verify=True)["snapshots"]
@@ -76,7 +77,7 @@ class Take(Operation):
 
 
 class Replace(Take):
-    options = {"recursive": True, "replace": True, "max_age": "0s"}
+    options: ClassVar[dict[str, object]] = {"recursive": True, "replace": True, "max_age": "0s"}
 
     def prepare(self):
         self.volumes.call(recursive=True)
@@ -106,7 +107,7 @@ class Return(Operation):
     """Of the whole tree."""
 
     state = "rolled_back"
-    options = {"recursive": True}
+    options: ClassVar[dict[str, object]] = {"recursive": True}
 
     def prepare(self):
         self.volumes.call(recursive=True)
@@ -121,7 +122,7 @@ class Return(Operation):
 class ReturnAround(Return):
     """Of the outer subvolume alone: those inside are moved over, as they are."""
 
-    options = {"recursive": False}
+    options: ClassVar[dict[str, object]] = {"recursive": False}
 
     def prepare(self):
         super().prepare()
@@ -139,7 +140,7 @@ class ReturnAround(Return):
 
 
 class ReturnWithoutAside(ReturnAround):
-    options = {"keep_current": False}
+    options: ClassVar[dict[str, object]] = {"keep_current": False}
 
     def is_done(self):
         self.is_whole()
@@ -329,7 +330,7 @@ def test_of_two_runs_at_once_the_second_waits_or_names_the_first(lab):
         volumes = Volumes(place.folder)
         volumes.make()
         volumes.call("first")
-        options = {"store": volumes.store, "subvolume": [volumes.target]}
+        options: ClassVar[dict[str, object]] = {"store": volumes.store, "subvolume": [volumes.target]}
         children = [faults.start(call=driver.btrfs_call, name=f"n{number}", **options) for number in range(4)]
         assert [child.reported()["results"][0]["action"] for child in children] == ["created"] * 4
         assert sorted(volumes.names) == ["first", "n0", "n1", "n2", "n3"]
@@ -358,7 +359,12 @@ def test_when_one_of_two_fails_the_other_is_undone_unless_it_is_to_be_kept(lab):
 
             subvolume.snapshot = snapshot
 
-        options = {"store": volumes.store, "subvolume": targets, "name": "a", "call": driver.btrfs_call}
+        options: ClassVar[dict[str, object]] = {
+            "store": volumes.store,
+            "subvolume": targets,
+            "name": "a",
+            "call": driver.btrfs_call,
+        }
         report = faults.start(fail_second, **options).reported()
         assert "Input/output error" in report["msg"]
         assert volumes.names == []
