@@ -131,7 +131,7 @@ def main() -> None:
             task = {"subvolume": paths, "store": str(place.store), "name": f"p{number}"}
             ours.append(seconds(play(pathlib.Path(plays), {"restorepoint.core.btrfs_snapshot": task})))
             peer = {"name": f"{{{{ item }}}}-p{number}", "snapshot_source": "{{ item }}", "filesystem_device": device}
-            loop = {"community.general.btrfs_subvolume": peer, "loop": inside}
+            loop: dict[str, object] = {"community.general.btrfs_subvolume": peer, "loop": inside}
             theirs.append(seconds(play(pathlib.Path(plays), loop)))
         print(row("one task, a loop of community.general.btrfs_subvolume", ours, theirs))
 

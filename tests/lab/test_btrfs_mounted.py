@@ -178,7 +178,7 @@ def test_a_mount_that_is_written_down_by_number_stands_in_the_way(mounted, monke
     mounted.call("a", "rolled_back")
 
 
-def test_the_top_level_of_a_filesystem_can_be_cloned_but_not_returned(lab, tmp_path):
+def test_the_top_level_of_a_filesystem_holds_every_store_and_so_is_refused(lab, tmp_path):
     with lab.extra_disk("btrfs") as top:
         create(top / "@store")
         store = tmp_path / "store"
@@ -223,5 +223,6 @@ def test_of_a_mounted_root_it_is_said_that_a_reboot_is_required(mounted, monkeyp
     monkeypatch.setattr(backend, "_mounted", lambda *_unused: ["/"])
     told = mounted.call("a", "rolled_back", check_mode=True).only
     done = mounted.call("a", "rolled_back")
-    assert told["reboot_required"] and done.only["reboot_required"]
+    assert told["reboot_required"]
+    assert done.only["reboot_required"]
     assert any("until you reboot" in str(each) for each in done["warnings"]), done["warnings"]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""btrfs_snapshot on real Btrfs: every state, twice and in check mode; subvolumes inside others; what stands in the way."""
+"""btrfs_snapshot on real Btrfs: every state, twice and in check mode; subvolumes inside others; blockers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import sys
 
 import pytest
 
+from ansible_collections.restorepoint.core.plugins.module_utils.backends.btrfs import backend
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.stored import subvolume
 from ansible_collections.restorepoint.core.tests.lab.driver import Failed
 from ansible_collections.restorepoint.core.tests.lab.filesystems import run
@@ -436,10 +437,8 @@ def test_a_swap_file_stands_in_the_way_of_a_snapshot_and_the_tools_words_are_tol
         pytest.fail(f"the lab cannot use a swap file: {error}")
     try:
         assert volumes.refused().reasons == ["the swap file swap in it is in use, and Btrfs refuses a snapshot of that"]
-        from ansible_collections.restorepoint.core.plugins.module_utils.backends.btrfs import backend
-
         monkeypatch.setattr(backend, "_SWAPS", "/nonexistent")
-        with pytest.raises(Failed, match="Text file busy.*subvolume of their own"):
+        with pytest.raises(Failed, match=r"Text file busy.*subvolume of their own"):
             volumes.call()
         assert not volumes.leftovers()
     finally:

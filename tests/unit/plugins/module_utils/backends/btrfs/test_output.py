@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What `btrfs` prints, as btrfs-progs 6.2 printed it in the lab, and as no version should print it: parsed or refused."""
+"""What `btrfs` prints, as btrfs-progs 6.2 did in the lab, and as no version should: it is parsed or refused."""
 
 from __future__ import annotations
 
