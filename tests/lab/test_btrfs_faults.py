@@ -369,7 +369,7 @@ def test_when_one_of_two_fails_the_other_is_undone_unless_it_is_to_be_kept(lab):
 
             subvolume.snapshot = snapshot
 
-        options = {
+        options: dict[str, Any] = {
             "store": volumes.store,
             "subvolume": targets,
             "name": "a",
