@@ -373,7 +373,6 @@ def test_when_one_of_two_fails_the_other_is_undone_unless_it_is_to_be_kept(lab):
             "store": volumes.store,
             "subvolume": targets,
             "name": "a",
-            "call": driver.btrfs_call,
         }
         report = faults.start(fail_second, call=driver.btrfs_call, **options).reported()
         assert "Input/output error" in report["msg"]

@@ -248,7 +248,7 @@ def test_a_tree_taken_with_recursive_is_returned_whole(volumes):
     result = volumes.twice("a", "rolled_back", recursive=True).only
     assert picture(target) == before
     assert result["nested_returned"] == ["db", "db/log", "srv/deep"]
-    assert {each for each in subvolume.tree(str(target))} == {"db", "db/log", "srv/deep"}
+    assert set(subvolume.tree(str(target))) == {"db", "db/log", "srv/deep"}
     assert picture(volumes.folder / f"data.{result['aside']['name']}") == changed
     volumes.call(result["aside"]["name"], "rolled_back", recursive=True)
     assert picture(target) == changed
