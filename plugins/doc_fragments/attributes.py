@@ -64,3 +64,13 @@ attributes:
     membership:
       - restorepoint.core.hostpath
 """
+
+    ACTIONGROUP_BTRFS = r"""
+options: {}
+attributes:
+  action_group:
+    description: Use C(group/restorepoint.core.btrfs) in C(module_defaults) to set defaults for this module.
+    support: full
+    membership:
+      - restorepoint.core.btrfs
+"""

@@ -23,7 +23,7 @@ from typing import Any
 from ansible.module_utils import basic
 from ansible.module_utils.common import warnings
 
-from ansible_collections.restorepoint.core.plugins.module_utils.bridge import hostpath
+from ansible_collections.restorepoint.core.plugins.module_utils.bridge import btrfs, hostpath
 
 MODULES = pathlib.Path(__file__).resolve().parents[2] / "plugins" / "modules"
 
@@ -77,6 +77,16 @@ def call(*, check_mode: bool = False, diff: bool = False, **options: Any) -> Res
 def info(**options: Any) -> Result:
     """Run hostpath_snapshot_info in this process; raise Failed where it fails."""
     return _run(hostpath.run_info, arguments(options))
+
+
+def btrfs_call(*, check_mode: bool = False, diff: bool = False, **options: Any) -> Result:
+    """Run btrfs_snapshot in this process; raise Failed where it fails."""
+    return _run(btrfs.run_state, arguments(options, check_mode, diff))
+
+
+def btrfs_info(**options: Any) -> Result:
+    """Run btrfs_snapshot_info in this process; raise Failed where it fails."""
+    return _run(btrfs.run_info, arguments(options))
 
 
 def _run(entry: Any, text: str) -> Result:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable
 
 from ansible_collections.restorepoint.core.plugins.module_utils import linux, process
+from ansible_collections.restorepoint.core.plugins.module_utils.backends.btrfs.backend import BtrfsBackend
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.hostpath.backend import HostpathBackend
 from ansible_collections.restorepoint.core.tests.lab import driver
 
@@ -70,8 +71,9 @@ class Countdown:
             return plain_open(path, flags, *rest, **named)
 
         os.open = counted_open
-        for name in _PHASES:
-            setattr(HostpathBackend, name, self._phased(name, getattr(HostpathBackend, name)))
+        for backend in (HostpathBackend, BtrfsBackend):
+            for name in _PHASES:
+                setattr(backend, name, self._phased(name, getattr(backend, name)))
 
     def _counted(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*given: Any, **named: Any) -> Any:
@@ -128,8 +130,13 @@ class Child:
         return report
 
 
-def start(*prepare: Callable[[], object], countdown: Countdown | None = None, **options: Any) -> Child:
-    """Start the module in a forked process, after what ``prepare`` does in it."""
+def start(
+    *prepare: Callable[[], object],
+    countdown: Countdown | None = None,
+    call: Callable[..., driver.Result] = driver.call,
+    **options: Any,
+) -> Child:
+    """Start a module in a forked process, hostpath_snapshot unless told, after what ``prepare`` does in it."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid:
@@ -144,7 +151,7 @@ def start(*prepare: Callable[[], object], countdown: Countdown | None = None, **
         if countdown is not None:
             countdown.install()
         try:
-            report = dict(driver.call(**options))
+            report = dict(call(**options))
         except driver.Failed as error:
             report = error.result
         except BaseException as error:

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.restorepoint.core.plugins.module_utils import linux, mounts
-from ansible_collections.restorepoint.core.plugins.module_utils.backends.hostpath import subvolume
+from ansible_collections.restorepoint.core.plugins.module_utils.backends.stored import subvolume
 from ansible_collections.restorepoint.core.tests.lab import faults
 from ansible_collections.restorepoint.core.tests.lab.driver import (
     Failed,

@@ -10,21 +10,22 @@ May import ansible and what lies below.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Callable, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..backends.hostpath.backend import HostpathBackend, canonical
+from ..backends.hostpath.backend import HostpathBackend
 from ..backends.hostpath.info import describe
 from ..backends.hostpath.options import HostpathOptions, HostTarget
+from ..backends.stored.backend import canonical
 from ..core.backend import Backend, Desired
 from ..core.errors import InvalidInput, RestorePointError
 from ..core.units import parse_size
 from ..kube import KubeClient, MissingLibrary, resolve_claims
 from .kubernetes import ARGUMENT_SPEC as KUBERNETES_SPEC
 from .kubernetes import connection_options, missing_library
-from .module import StateModule, desired_state, now
+from .module import StateModule, clones_of, desired_state, not_negative, now
 from .spec import ASIDES_SPEC, KEEP_SPEC, SNAPSHOT_SPEC
 
 TARGET_SPEC: dict[str, Any] = {
@@ -89,7 +90,7 @@ def run_state() -> NoReturn:
 
     def make(params: Mapping[str, Any], report: Callable[..., None] | None) -> tuple[Backend, Desired]:
         targets = _targets(module)
-        desired = desired_state(params, _clones(params, targets), ("ignore_users",))
+        desired = desired_state(params, clones_of(params, [target.path for target in targets]), ("ignore_users",))
         return HostpathBackend(targets, _store(params), _options(params, report)), desired
 
     StateModule(module, make).run()
@@ -101,7 +102,7 @@ def run_info() -> NoReturn:
     params = module.params
     try:
         has_targets = params["path"] is not None or params["namespace"] is not None
-        options = HostpathOptions(now=now, lock_timeout=_positive(params, "lock_timeout"))
+        options = HostpathOptions(now=now, lock_timeout=not_negative(params, "lock_timeout"))
         backend = HostpathBackend(_targets(module) if has_targets else (), _store(params), options)
         result = describe(backend, name=params["name"], sizes=params["sizes"], verify=params["verify"])
     except MissingLibrary as error:
@@ -140,19 +141,6 @@ def _targets(module: AnsibleModule) -> list[HostTarget]:
     return list({target.path: target for target in targets}.values())
 
 
-def _clones(params: Mapping[str, Any], targets: Sequence[HostTarget]) -> dict[str, str]:
-    if params["state"] != "cloned":
-        return {}
-    clones = [canonical(path, "a clone") for path in params["clone"]]
-    if len(clones) != len(targets) or len(set(clones)) != len(clones):
-        raise InvalidInput(
-            f"clone {params['name']!r}",
-            f"there are {len(targets)} targets and {len(set(clones))} different places for clones",
-            "give clone as many paths as there are targets, in their order",
-        )
-    return {target.path: clone for target, clone in zip(targets, clones)}
-
-
 def _options(params: Mapping[str, Any], report: Callable[..., None] | None) -> HostpathOptions:
     limit = params["bandwidth_limit"]
     rate = None if limit is None else parse_size(limit, "bandwidth_limit")
@@ -166,13 +154,6 @@ def _options(params: Mapping[str, Any], report: Callable[..., None] | None) -> H
         checksum=params["checksum"],
         require_consistent=params["require_consistent"],
         ignore_users=params["ignore_users"],
-        lock_timeout=_positive(params, "lock_timeout"),
+        lock_timeout=not_negative(params, "lock_timeout"),
         progress=report,
     )
-
-
-def _positive(params: Mapping[str, Any], option: str) -> int:
-    value = int(params[option])
-    if value < 0:
-        raise InvalidInput(f"read {option}: {value}", "it is negative", "give 0 or more seconds")
-    return value

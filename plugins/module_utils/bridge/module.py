@@ -18,6 +18,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from .. import linux
 from ..audit import AuditLog, Progress, current_user, foresee
+from ..backends.stored.backend import canonical
 from ..core.backend import Backend, Change, Desired
 from ..core.errors import Blocked, InvalidInput, RestorePointError
 from ..core.names import check_owner
@@ -84,6 +85,28 @@ def _retention(params: Mapping[str, Any]) -> RetentionPolicy | None:
 
 def _asides(params: Mapping[str, Any]) -> RetentionPolicy | None:
     return parse_policy(params["asides"], timezone=params["timezone"]) if params.get("asides") is not None else None
+
+
+def clones_of(params: Mapping[str, Any], targets: Sequence[str]) -> dict[str, str]:
+    """Return where the clone of each target goes, by canonical paths; nothing for other states. Raises InvalidInput."""
+    if params["state"] != "cloned":
+        return {}
+    clones = [canonical(path, "a clone") for path in params["clone"]]
+    if len(clones) != len(targets) or len(set(clones)) != len(clones):
+        raise InvalidInput(
+            f"clone {params['name']!r}",
+            f"there are {len(targets)} targets and {len(set(clones))} different places for clones",
+            "give clone as many paths as there are targets, in their order",
+        )
+    return dict(zip(targets, clones))
+
+
+def not_negative(params: Mapping[str, Any], option: str) -> int:
+    """Return an option that is a number of seconds. Raises InvalidInput for a negative one."""
+    value = int(params[option])
+    if value < 0:
+        raise InvalidInput(f"read {option}: {value}", "it is negative", "give 0 or more seconds")
+    return value
 
 
 class StateModule:

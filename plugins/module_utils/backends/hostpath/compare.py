@@ -17,9 +17,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from re import Pattern
 
+from ..stored.remove import DIRECTORY
 from . import manifest
 from .files import NOT_KEPT, read_xattrs
-from .tree import DIRECTORY, content_names
+from .tree import content_names
 
 _CHUNK = 1 << 20
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

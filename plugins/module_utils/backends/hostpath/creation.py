@@ -10,53 +10,24 @@ by the backend.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import stat
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from ... import mounts as mount_table
 from ...core.backend import Change, Desired
 from ...core.errors import RestorePointError, StoreError
 from ...core.snapshot import timestamp
-from . import layout, manifest, subvolume
+from ..stored import layout, subvolume
+from ..stored.making import TOOL, Making, new_file_owner, remedy
+from ..stored.remove import DIRECTORY
+from ..stored.store import Entry, Folder, Store, read_json, write_json
+from . import manifest
 from .files import FileCopier, Limiter
 from .options import HostpathOptions, HostTarget, exclude_pattern
-from .store import Entry, Folder, Rename, Store, discard, read_json, write_json
-from .tree import DIRECTORY, Basis, Take, Tally
+from .tree import Basis, Take, Tally
 
 _LISTED = 1000
 _CAN_SHARE = ("btrfs", "xfs", "bcachefs", "ocfs2", "zfs")
-TOOL = "restorepoint.core 0.1.0"
-
-
-@dataclass
-class Making:
-    """A snapshot in the making."""
-
-    folder: Folder
-    label: str  #: the hidden name that its files begin with
-    report: dict[str, Any] = field(default_factory=dict)
-    metadata: dict[str, Any] = field(default_factory=dict)
-    has_manifest: bool = True
-
-    def renames(self, name: str) -> list[Rename]:
-        """Return the steps that make it the snapshot ``name``: the tree comes last, and with it the snapshot."""
-        ends = [".manifest"] if self.has_manifest else []
-        return [Rename(f"{self.folder.name}/{self.label}{end}", f"{self.folder.name}/{name}{end}")
-                for end in (*ends, ".json", "")]  # fmt: skip
-
-    def discard(self) -> None:
-        """Remove what there is of it."""
-        for end in ("", ".json", ".manifest"):
-            discard(self.folder.fd, self.label + end, self.folder.path)
-
-    def give_up(self) -> None:
-        """Remove what there is of it, after a failure, which no other one may hide: the next run removes the rest."""
-        with contextlib.suppress(OSError, RestorePointError):
-            self.discard()
 
 
 class Creation:
@@ -108,7 +79,7 @@ class Creation:
         )  # fmt: skip
 
     def _snapshot_subvolume(self, making: Making) -> None:
-        making.has_manifest = False
+        making.ends = ()
         self._store.sync()  # the same filesystem: what was written and not yet synced would be missing
         subvolume.snapshot(self._target.path, os.path.join(making.folder.path, making.label), read_only=True)
         left_out = {
@@ -281,41 +252,3 @@ def open_basis(folder: Folder, entry: Entry, name: str) -> Basis:
     stream = manifest.open_manifest(folder.fd, f"{name}.manifest")
     blocks = manifest.Blocks(manifest.read_blocks(stream, name))
     return Basis(tree, stream, blocks, entry.metadata.get("checksum") is not None)
-
-
-def new_file_owner(parent: int, name: str) -> tuple[int, int]:
-    """Prepare a new directory of ours for copies; return who owns what is made in it.
-
-    Default ACLs that it inherited would be given to every copy, and so would a group that its parent hands down.
-    """
-    fd = os.open(name, DIRECTORY, dir_fd=parent)
-    try:
-        for attribute in ("system.posix_acl_default", "system.posix_acl_access"):
-            with contextlib.suppress(OSError):  # there is none, or the filesystem knows none
-                os.removexattr(fd, attribute)
-        os.fchmod(fd, 0o700)
-        if stat.S_IMODE(os.fstat(fd).st_mode) & stat.S_ISGID:
-            os.fchown(fd, -1, os.getegid())
-        probe = f"{layout.NEW}probe"
-        probe_fd = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=fd)
-        try:
-            st = os.fstat(probe_fd)
-        finally:
-            os.close(probe_fd)
-            os.unlink(probe, dir_fd=fd)
-        return st.st_uid, st.st_gid
-    finally:
-        os.close(fd)
-
-
-def remedy(error: OSError, store: str) -> str:
-    """Return the way out of an error met while a snapshot was made."""
-    known: Mapping[int, str] = {
-        28: f"free space on the filesystem of {store}, prune it, or name a store elsewhere",
-        122: f"raise the disk quota on the filesystem of {store}, or name a store elsewhere",
-        13: "run as root, or as the user that may read all of it",
-        1: "run as root, or as the user that may read all of it",
-        24: "raise the limit of open files (ulimit -n): a tree so deep needs three for each level",
-        5: "the disk reports errors: look at the kernel's log before anything else",
-    }
-    return known.get(error.errno or 0, "nothing was kept of it; mend that and try again")

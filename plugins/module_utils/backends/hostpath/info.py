@@ -15,9 +15,10 @@ from typing import Any
 
 from ...core.errors import StoreError
 from ...core.snapshot import Snapshot, as_tree
-from . import manifest, subvolume, usage
+from ..stored import subvolume
+from ..stored.remove import DIRECTORY
+from . import manifest, usage
 from .backend import HostpathBackend
-from .tree import DIRECTORY
 from .verify import Verification
 
 _LISTED = 1000

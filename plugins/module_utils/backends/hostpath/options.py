@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from re import Pattern
-from typing import Any, Callable
+from typing import Any
 
 from ...core.errors import InvalidInput
+from ..stored.backend import StoredOptions
 
 
 @dataclass(frozen=True)
@@ -25,22 +26,13 @@ class HostTarget:
 
 
 @dataclass(frozen=True)
-class HostpathOptions:
-    """Options of a call. ``bandwidth_limit`` is in bytes a second, ``lock_timeout`` in seconds.
+class HostpathOptions(StoredOptions):
+    """Options of a call. ``bandwidth_limit`` is in bytes a second."""
 
-    ``paths`` are the parts to be returned (relative to the target); none means all of it. ``now`` gives the time, in
-    seconds since the epoch.
-    """
-
-    now: Callable[[], int]
     exclude: tuple[str, ...] = ()
-    paths: tuple[str, ...] = ()
     bandwidth_limit: int | None = None
     checksum: bool = False
     require_consistent: bool = False
-    ignore_users: bool = False
-    lock_timeout: float = 60.0
-    progress: Callable[[str, Mapping[str, Any]], None] | None = None
 
 
 def exclude_pattern(patterns: Sequence[str]) -> Pattern[str] | None:

@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from re import Pattern
 from typing import IO, Callable
 
+from ..stored.layout import STAGING
+from ..stored.remove import DIRECTORY
 from . import manifest
 from .files import ATTEMPTS, TICK_NS, Copied, FileCopier, Replaced, read_xattrs
-from .layout import STAGING
 
-DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FLUSH = 1000
 _LINK_REFUSED = (errno.EMLINK, errno.EXDEV, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EOPNOTSUPP)
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from .tree import DIRECTORY
+from ..stored.remove import DIRECTORY
 
 
 class Usage(NamedTuple):

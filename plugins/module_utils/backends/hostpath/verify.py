@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Callable
 
+from ..stored.remove import DIRECTORY
 from . import manifest
 from .files import NOT_KEPT, checksum_of, read_xattrs
-from .tree import DIRECTORY
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 

@@ -14,7 +14,7 @@ import os
 import pytest
 
 from ansible_collections.restorepoint.core.plugins.module_utils import linux
-from ansible_collections.restorepoint.core.plugins.module_utils.backends.hostpath import subvolume
+from ansible_collections.restorepoint.core.plugins.module_utils.backends.stored import subvolume
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,7 @@ import pytest
 
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.hostpath import creation
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.hostpath.options import HostTarget
+from ansible_collections.restorepoint.core.plugins.module_utils.backends.stored import making
 from ansible_collections.restorepoint.core.plugins.module_utils.core.run import RunFailed
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.backends.hostpath.place import Place
 
@@ -112,7 +113,7 @@ def test_copies_do_not_inherit_the_group_of_the_store(place, mode):
 
 @pytest.mark.parametrize(("number", "words"), [(28, "free space"), (122, "quota"), (13, "run as root"), (24, "ulimit")])
 def test_a_known_error_comes_with_the_way_out(number, words):
-    assert words in creation.remedy(OSError(number, os.strerror(number)), "/store")
+    assert words in making.remedy(OSError(number, os.strerror(number)), "/store")
 
 
 def test_a_failure_in_the_middle_leaves_nothing(place, monkeypatch):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.restorepoint.core.plugins.module_utils.backends.hostpath import layout
+from ansible_collections.restorepoint.core.plugins.module_utils.backends.stored import layout
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import InvalidInput
 from ansible_collections.restorepoint.core.plugins.module_utils.core.names import aside_name, automatic_name
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.backends.hostpath.names import NAMES

@@ -10,7 +10,7 @@ import os
 
 import pytest
 
-from ansible_collections.restorepoint.core.plugins.module_utils.backends.hostpath.remove import remove_tree
+from ansible_collections.restorepoint.core.plugins.module_utils.backends.stored.remove import remove_tree
 from ansible_collections.restorepoint.core.plugins.module_utils.linux import raise_open_file_limit
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.restorepoint.core.plugins.module_utils import linux
-from ansible_collections.restorepoint.core.plugins.module_utils.backends.hostpath import layout, returning
+from ansible_collections.restorepoint.core.plugins.module_utils.backends.stored import layout, returning
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import RestorePointError
 from ansible_collections.restorepoint.core.plugins.module_utils.core.run import RunFailed
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.backends.hostpath.place import (

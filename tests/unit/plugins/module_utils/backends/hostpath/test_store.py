@@ -13,8 +13,8 @@ from random import Random
 
 import pytest
 
-from ansible_collections.restorepoint.core.plugins.module_utils.backends.hostpath import layout
-from ansible_collections.restorepoint.core.plugins.module_utils.backends.hostpath.store import (
+from ansible_collections.restorepoint.core.plugins.module_utils.backends.stored import layout
+from ansible_collections.restorepoint.core.plugins.module_utils.backends.stored.store import (
     Rename,
     Store,
     check_apart,
@@ -33,7 +33,7 @@ TARGETS = ("/srv/a", "/srv/b", "/srv/c")
 
 @pytest.fixture
 def store(tmp_path):
-    found = Store(str(tmp_path / "store"))
+    found = Store(str(tmp_path / "store"), "hostpath")
     found.make_directory()
     found.make()
     yield found
@@ -104,7 +104,7 @@ def test_a_batch_that_was_killed_anywhere_is_completed_by_the_next_run(tmp_path,
     ends = []
     count = 0
     while True:
-        store = Store(str(tmp_path / f"store-{count}"))
+        store = Store(str(tmp_path / f"store-{count}"), "hostpath")
         store.make_directory()
         store.make()
         batch = [step for kind, target in zip(kinds, TARGETS) for step in kind(store, target)]
@@ -131,7 +131,7 @@ def test_a_batch_that_was_killed_anywhere_is_completed_by_the_next_run(tmp_path,
 def test_a_batch_that_fails_anywhere_is_taken_back(tmp_path, kinds, monkeypatch):
     rename = os.rename
     for count in range(20):
-        store = Store(str(tmp_path / f"store-{count}"))
+        store = Store(str(tmp_path / f"store-{count}"), "hostpath")
         store.make_directory()
         store.make()
         batch = [step for kind, target in zip(kinds, TARGETS) for step in kind(store, target)]
@@ -198,7 +198,12 @@ def test_a_new_store_is_for_nobody_elses_eyes_and_says_what_it_is(store):
     assert stat.S_IMODE(os.stat(store.path).st_mode) == 0o700
     assert store.loose_mode() is None
     with open(os.path.join(store.path, layout.MARKER), encoding="utf-8") as stream:
-        assert json.load(stream) == {"format": 1, "tool": "restorepoint.core"}
+        assert json.load(stream) == {"format": 1, "tool": "restorepoint.core", "backend": "hostpath"}
+
+
+def test_a_store_of_another_backend_is_not_used(store):
+    with pytest.raises(StoreError, match="it is one of hostpath snapshots; name another folder for those of btrfs"):
+        Store(store.path, "btrfs").exists()
 
 
 def test_a_store_that_others_may_read_is_called_loose(store):
@@ -207,12 +212,12 @@ def test_a_store_that_others_may_read_is_called_loose(store):
 
 
 def test_looking_for_a_store_makes_none(tmp_path):
-    assert not Store(str(tmp_path / "store")).exists()
+    assert not Store(str(tmp_path / "store"), "hostpath").exists()
     assert os.listdir(tmp_path) == []
 
 
 def test_an_empty_folder_can_become_a_store(tmp_path):
-    store = Store(str(tmp_path))
+    store = Store(str(tmp_path), "hostpath")
     assert not store.exists()
     store.make_directory()
     store.make()
@@ -222,7 +227,7 @@ def test_an_empty_folder_can_become_a_store(tmp_path):
 def test_a_folder_with_other_files_is_never_made_a_store(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(StoreError, match=r"it holds other files, such as 'thesis\.tex'"):
-        Store(str(tmp_path)).make_directory()
+        Store(str(tmp_path), "hostpath").make_directory()
     assert os.listdir(tmp_path) == ["thesis.tex"]
 
 
@@ -230,7 +235,7 @@ def test_a_folder_with_other_files_is_never_made_a_store(tmp_path):
 def test_what_is_no_directory_is_no_store(tmp_path, make):
     make(tmp_path / "store")
     with pytest.raises(StoreError, match="it is no directory"):
-        Store(str(tmp_path / "store")).exists()
+        Store(str(tmp_path / "store"), "hostpath").exists()
 
 
 def test_a_store_of_another_version_is_not_touched(store):

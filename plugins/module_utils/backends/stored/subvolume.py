@@ -13,11 +13,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import stat
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ... import linux, mounts, process
+from ...core.errors import ToolError
 
 #: The inode number of a subvolume's root directory (BTRFS_FIRST_FREE_OBJECTID in btrfs_tree.h).
 _ROOT_INODE = 256
@@ -25,6 +28,7 @@ _TIMEOUT = 600.0
 #: struct btrfs_ioctl_get_subvol_info_args of linux/btrfs.h: treeid, name, parent_id, dirid, generation, flags, three
 #: UUIDs, four transids, four times and what is reserved.
 _INFO = struct.Struct("=Q256sQQQQ16s16s16sQQQQ64s64x")
+_READ_ONLY = 1  #: BTRFS_ROOT_SUBVOL_RDONLY of linux/btrfs_tree.h
 #: The size of struct btrfs_ioctl_get_subvol_rootref_args: min_treeid, 255 pairs of treeid and dirid, their number; and
 #: of btrfs_ioctl_ino_lookup_user_args: dirid, treeid, name (256), path.
 _REFS = 4096
@@ -34,13 +38,16 @@ class Subvolume(NamedTuple):
     """What Btrfs knows of a subvolume.
 
     ``changed`` is the transaction in which anything in it, or in what it is a snapshot of, was last changed; ``made``
-    the one at whose end it was made. (Its generation tells less: taking a snapshot of it moves that.)
+    the one at whose end it was made. (Its generation tells less: taking a snapshot of it moves that.) ``number`` is its
+    id, as mount options and `btrfs subvolume list` have it.
     """
 
     uuid: str
     parent_uuid: str
     changed: int
     made: int
+    number: int = 0
+    read_only: bool = False
 
     @property
     def is_untouched(self) -> bool:
@@ -107,16 +114,65 @@ def can_snapshot(target: str, fstype: str, store_fstype: str, same_filesystem: b
     return os.stat(target).st_ino == _ROOT_INODE and process.find_program("btrfs") is not None
 
 
+def tree(path: str) -> list[str]:
+    """Return the paths, below a subvolume, of all subvolumes in it at any depth, each after the one it lies in.
+
+    Those that something else is mounted over are passed over: no path leads to them. Raises OSError.
+    """
+    found: list[str] = []
+    table = mounts.read_mounts()
+    for name in inside(path):
+        child = os.path.join(path, name)
+        if not _is_hidden(table, path, child):
+            found += [name, *(os.path.join(name, each) for each in tree(child))]
+    return found
+
+
+def _is_hidden(table: Sequence[mounts.Mount], path: str, child: str) -> bool:
+    one, other = mounts.filesystem_path(table, path), mounts.filesystem_path(table, child)
+    relative = mounts.inside(child, path) or ""
+    return other != (one[0], mounts.joined(one[1], relative))
+
+
 def snapshot(source: str, dest: str, read_only: bool) -> None:
-    """Make ``dest`` a snapshot of the subvolume ``source``. Raises ToolError."""
+    """Make ``dest`` a snapshot of the subvolume ``source``.
+
+    Raises ToolError, and FileExistsError where there is something: the tool would put the snapshot into a directory of
+    that name, and a second run into the first snapshot.
+    """
+    if os.path.lexists(dest):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), dest)
     argv = ["btrfs", "subvolume", "snapshot", *(["-r"] if read_only else []), "--", source, dest]
     process.run(argv, timeout=_TIMEOUT, attempt=f"take a subvolume snapshot of {source}")
 
 
 def delete_subvolume(path: str) -> None:
-    """Delete a subvolume and wait until that is on disk."""
-    argv = ["btrfs", "subvolume", "delete", "--commit-after", "--", path]
-    process.run(argv, timeout=_TIMEOUT, attempt=f"delete the subvolume {path}")
+    """Delete a subvolume, with those in it, and wait until that is on disk. Raises OSError or ToolError."""
+    argv = ["btrfs", "subvolume", "delete", "--commit-after", "--"]
+    argv += [os.path.join(path, each) for each in reversed(tree(path))]
+    process.run([*argv, path], timeout=_TIMEOUT, attempt=f"delete the subvolume {path}")
+
+
+def set_read_only(path: str) -> None:
+    """Make a subvolume read-only. Raises ToolError."""
+    argv = ["btrfs", "property", "set", "-ts", path, "ro", "true"]
+    process.run(argv, timeout=_TIMEOUT, attempt=f"make the subvolume {path} read-only")
+
+
+def default_number(path: str) -> int:
+    """Return the id of the subvolume that a mount without subvol= or subvolid= gets. Raises ToolError."""
+    attempt = f"ask for the default subvolume of {path}"
+    said = process.run(["btrfs", "subvolume", "get-default", path], timeout=_TIMEOUT, attempt=attempt).stdout
+    found = re.match(r"ID (\d+) ", said)
+    if found is None:
+        raise ToolError(attempt, f"btrfs printed {said[:200]!r}, which names no id", "report it, with its version")
+    return int(found.group(1))
+
+
+def set_default(path: str) -> None:
+    """Make a subvolume the default one. Raises ToolError."""
+    argv = ["btrfs", "subvolume", "set-default", path]
+    process.run(argv, timeout=_TIMEOUT, attempt=f"make {path} the default subvolume")
 
 
 def show(path: str) -> Subvolume:
@@ -128,7 +184,7 @@ def show(path: str) -> Subvolume:
         os.close(fd)
     fields = _INFO.unpack(answer)
     uuid, parent_uuid, changed, made = fields[6], fields[7], fields[9], fields[10]
-    return Subvolume(_text(uuid), _text(parent_uuid), changed, made)
+    return Subvolume(_text(uuid), _text(parent_uuid), changed, made, fields[0], bool(fields[5] & _READ_ONLY))
 
 
 def _text(uuid: bytes) -> str:

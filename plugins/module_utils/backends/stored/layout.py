@@ -10,7 +10,8 @@
     <store>/<target>/.target.json        which directory this is about
     <store>/<target>/<name>/             a snapshot: the tree itself
     <store>/<target>/<name>.json         its metadata
-    <store>/<target>/<name>.manifest     its manifest
+    <store>/<target>/<name>.manifest     its manifest (directories)
+    <store>/<target>/<name>.nested/      the subvolumes inside it, each a snapshot of its own (btrfs)
     <store>/<target>/.new-<id>...        in the making
     <store>/<target>/.old-<id>...        on its way out
     <store>/<target>/.pending-<id>.json  a return or a clone that is under way beside the target
@@ -46,7 +47,10 @@ ASIDE = ".aside-"
 #: What a run makes beside a target, or in the root of one that is a mount point; never part of a snapshot.
 STAGING = ".restorepoint-"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
-_SUFFIXES = (".json", ".manifest")
+#: What lies beside the tree of a snapshot, under its name and one of these.
+NESTED = ".nested"
+BESIDE = (".manifest", NESTED)
+_SUFFIXES = (".json", *BESIDE)
 _UNREADABLE = re.compile(r"[^A-Za-z0-9.+]+")
 _READABLE_LENGTH = 80
 
@@ -61,7 +65,11 @@ def check_name(name: str) -> str:
             "choose such a name",
         )
     if name.endswith(_SUFFIXES):
-        raise InvalidInput(attempt, "the store keeps metadata under names that end in .json and .manifest", "rename it")
+        raise InvalidInput(
+            attempt,
+            "the store keeps metadata and more under names that end in .json, .manifest and .nested",
+            "rename it",
+        )
     return name
 
 

@@ -10,7 +10,7 @@ name of its own, or removed once everything else is done. What is under way is w
 exchange the one before it was killed: before it, the copy is removed and the target was never touched; after it, what
 was left to be done is done. A staged copy is told from old content by looking into the staging folder, in which nobody
 else changes anything: nothing there is removed that is not the copy, unless the old content is not to be kept. Called
-by the backend; uses the doors and core.
+by the backends; uses the doors and core.
 """
 
 from __future__ import annotations
@@ -19,37 +19,20 @@ import contextlib
 import errno
 import hashlib
 import os
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
-from ... import linux, mounts
+from ... import linux
 from ...core.errors import RestorePointError, StoreError
-from . import layout, manifest, subvolume
-from .creation import new_file_owner
-from .files import FileCopier, Limiter
-from .options import HostpathOptions
+from . import layout, subvolume
+from .making import new_file_owner
+from .remove import DIRECTORY
 from .store import FULL, Folder, discard, names_in, read_json, write_json
-from .tree import DIRECTORY, Basis, Give
 
 _NO_EXCHANGE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 #: What is under way, in a pending record.
 RETURN, CLONE = "return", "clone"
-
-
-@dataclass(frozen=True)
-class Source:
-    """What is returned to: a tree, and its manifest where there is one.
-
-    ``sequence`` tells snapshots of one name apart; ``subvolume`` says that the tree is a Btrfs subvolume.
-    """
-
-    name: str
-    path: str
-    sequence: int = 0
-    subvolume: bool = False
-    basis: Callable[[], Basis | None] = lambda: None
 
 
 @dataclass
@@ -65,6 +48,10 @@ class Swap:
 
     def as_json(self) -> dict[str, Any]:
         return {"part": self.part, "staged": self.staged, "identity": self.identity}
+
+
+#: Lays out what is returned for one swap: in an open staging folder, owned by (uid, gid) where it has no owner.
+Fill = Callable[[Swap, int, tuple[int, int]], None]
 
 
 @dataclass
@@ -86,6 +73,7 @@ class Returning:
     at: int
     swaps: list[Swap]
     checksum: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)  #: what only one backend needs
     report: dict[str, Any] = field(default_factory=dict)
 
     # -- the record ----------------------------------------------------------------------------------------------------
@@ -95,7 +83,7 @@ class Returning:
         record = {
             key: getattr(self, key)
             for key in ("kind", "target", "identity", "staging", "beside", "aside", "aside_path", "snapshot",
-                        "sequence", "newest", "once", "at", "checksum")
+                        "sequence", "newest", "once", "at", "checksum", "extra")
         }  # fmt: skip
         write_json(self.folder.fd, self._record, {**record, "swaps": [swap.as_json() for swap in self.swaps]})
 
@@ -110,20 +98,24 @@ class Returning:
         return f"{layout.PENDING}{self.identity}.json"
 
     @property
-    def _manifest(self) -> str:
+    def manifest(self) -> str:
+        """What the manifest of what is staged is called, where one is written."""
         return f"{layout.PENDING}{self.identity}.manifest"
 
     @property
     def attempt(self) -> str:
         """What is attempted, for an error's first words."""
         if self.kind == RETURN:
-            return f"return {self.target} to {self.snapshot!r}"
+            return f"return {self.extra.get('shown', self.target)} to {self.snapshot!r}"
         return f"clone {self.snapshot!r} to {self.target}"
 
     # -- staging -------------------------------------------------------------------------------------------------------
 
-    def stage(self, source: Source, options: HostpathOptions) -> None:
-        """Copy what is returned into the staging folder. Raises OSError or RestorePointError; `abandon` cleans up."""
+    def stage(self, fill: Fill) -> None:
+        """Let what is returned be laid out in the staging folder. `abandon` cleans up after an error.
+
+        ``fill`` is called for each swap, with the open folder and the owner of what is made in it.
+        """
         self.write()
         with self._unseen():
             os.mkdir(self.staging, 0o700)
@@ -135,87 +127,14 @@ class Returning:
         finally:
             os.close(parent_fd)
         try:
-            limit = options.bandwidth_limit
-            files = FileCopier(owner, Limiter(limit) if limit else None)
             for swap in self.swaps:
-                self._stage_one(swap, source, files, staging, options)
+                fill(swap, staging, owner)
             linux.syncfs(staging)
             for swap in self.swaps:
                 swap.identity = _identity(staging, swap.staged, os.path.join(self.staging, swap.staged)) or ""
         finally:
             os.close(staging)
-        self.report["not_kept"] = files.losses.as_result()
         self.write()
-
-    def _stage_one(self, swap: Swap, source: Source, files: FileCopier, staging: int, options: HostpathOptions) -> None:
-        if source.subvolume and not swap.part and _same_filesystem(source.path, self.staging):
-            subvolume.snapshot(source.path, os.path.join(self.staging, swap.staged), read_only=False)
-            self.report["strategy"] = "subvolume"
-            return
-        tree = os.open(source.path, DIRECTORY)
-        try:
-            parent = open_below(tree, os.path.dirname(swap.part))
-        finally:
-            os.close(tree)
-        try:
-            name = os.path.basename(swap.part) or "."
-            st = os.stat(name, dir_fd=parent, follow_symlinks=False)
-            if not stat.S_ISDIR(st.st_mode):
-                self._stage_file(parent, name, st, swap, files, staging)
-                return
-            stored = os.open(name, DIRECTORY, dir_fd=parent)
-        finally:
-            os.close(parent)
-        try:
-            self._stage_tree(stored, swap, source, files, staging, options)
-        finally:
-            os.close(stored)
-
-    def _stage_file(
-        self, parent: int, name: str, st: os.stat_result, swap: Swap, files: FileCopier, staging: int
-    ) -> None:
-        # Copied under its own name and renamed: what it is called does not matter to what it holds.
-        files.where = lambda: swap.part
-        umask = os.umask(0)
-        try:
-            if stat.S_ISREG(st.st_mode):
-                copied = files.regular(parent, staging, name, st, live=False)
-            else:
-                copied = files.special(parent, staging, name, st)
-        finally:
-            os.umask(umask)
-        if copied.made is None:
-            raise OSError(errno.EPERM, os.strerror(errno.EPERM), swap.part)
-        os.rename(name, swap.staged, src_dir_fd=staging, dst_dir_fd=staging)
-
-    def _stage_tree(
-        self, stored: int, swap: Swap, source: Source, files: FileCopier, staging: int, options: HostpathOptions
-    ) -> None:
-        os.mkdir(swap.staged, 0o700, dir_fd=staging)
-        basis = source.basis() if not swap.part else None
-        name = self._manifest if not swap.part else f"{layout.NEW}{self.identity}.{swap.staged}.manifest"
-        writer = manifest.Writer(self.folder.fd, name)
-        tell = options.progress
-        give = Give(
-            files,
-            writer,
-            progress=(lambda tally: tell(f"return {self.target}", {"files": tally.files})) if tell else None,
-            blocks=basis.blocks if basis is not None else None,
-        )
-        dest = os.open(swap.staged, DIRECTORY, dir_fd=staging)
-        try:
-            tally = give.copy(stored, dest)
-        finally:
-            os.close(dest)
-            checksum = writer.close()
-            if basis is not None:
-                basis.close()
-        if swap.part:
-            os.unlink(name, dir_fd=self.folder.fd)
-        else:
-            self.checksum = checksum
-        self.report["files"] = self.report.get("files", 0) + tally.files
-        self.report["copied_bytes"] = self.report.get("copied_bytes", 0) + tally.copied_bytes
 
     # -- the exchange --------------------------------------------------------------------------------------------------
 
@@ -354,7 +273,7 @@ class Returning:
                 "look at both before anything else: the next run on this store completes the return",
             )
         self._remove_staging()
-        for name in (self._manifest, self._record):
+        for name in (self.manifest, self._record):
             _unlink(self.folder.fd, name)
 
     def finish(self) -> None:
@@ -370,7 +289,7 @@ class Returning:
             self._remove_staging()  # what is not kept makes room for it
             self._write_down(exchanged)
         self._remove_staging()
-        for name in (self._manifest, self._record):
+        for name in (self.manifest, self._record):
             _unlink(self.folder.fd, name)
 
     def _write_down(self, exchanged: Sequence[Swap]) -> None:
@@ -388,7 +307,7 @@ class Returning:
         write_json(
             self.folder.fd,
             f".{aside}.json",
-            {"name": aside, "path": self.aside_path, "inode": os.lstat(self.aside_path).st_ino, "created": self.at,
+            {"name": aside, "path": self.aside_path, **identity_of(self.aside_path), "created": self.at,
              "beside": os.stat(os.path.dirname(self.aside_path)).st_ino, "parts": list(parts),
              "returned_to": self.snapshot},
         )  # fmt: skip
@@ -399,7 +318,7 @@ class Returning:
         if self.checksum is None:
             _unlink(self.folder.fd, returned)
             return
-        if not _is_there(self.folder.fd, self._manifest):
+        if not _is_there(self.folder.fd, self.manifest):
             return  # a run that was killed has come so far
         write_json(
             self.folder.fd,
@@ -407,7 +326,7 @@ class Returning:
             {"name": self.snapshot, "sequence": self.sequence, "newest": self.newest, "at": self.at,
              "manifest_sha256": self.checksum},
         )  # fmt: skip
-        os.rename(self._manifest, f"{layout.RETURNED}.manifest", src_dir_fd=self.folder.fd, dst_dir_fd=self.folder.fd)
+        os.rename(self.manifest, f"{layout.RETURNED}.manifest", src_dir_fd=self.folder.fd, dst_dir_fd=self.folder.fd)
 
     def _remove_staging(self) -> None:
         parent, name = os.path.split(self.staging)
@@ -565,12 +484,12 @@ def known_tokens(folder: Folder) -> dict[str, int]:
 def record_clone(folder: Folder, clone: str, name: str) -> None:
     """Write down what a clone was made from. Those that are gone are forgotten."""
     clones = {path: each for path, each in known_clones(folder).items() if os.path.isdir(path)}
-    clones[clone] = {"name": name, "inode": os.lstat(clone).st_ino}
+    clones[clone] = {"name": name, **identity_of(clone)}
     write_json(folder.fd, layout.CLONES, {"clones": clones})
 
 
 def known_clones(folder: Folder) -> dict[str, Any]:
-    """Return ``{path: {name, inode}}`` of the clones that were made of a target."""
+    """Return ``{path: {name, inode, uuid}}`` of the clones that were made of a target."""
     try:
         return dict(read_json(folder.fd, layout.CLONES)["clones"])
     except (StoreError, KeyError):
@@ -594,6 +513,41 @@ def aside_records(folder: Folder) -> tuple[list[Mapping[str, Any]], list[str]]:
             if _is_there(folder.fd, name):  # who only looks holds no lock, and it may have been removed since
                 faults.append(f"content set aside is not listed, in {folder.path}: {error}")
     return found, faults
+
+
+def pending_records(folder: Folder) -> list[Mapping[str, Any]]:
+    """Return the records of what is under way in a folder, as far as they can be read."""
+    found: list[Mapping[str, Any]] = []
+    for name in names_in(folder.fd):
+        if name.startswith(layout.PENDING) and name.endswith(".json"):
+            with contextlib.suppress(StoreError):
+                found.append(read_json(folder.fd, name))
+    return found
+
+
+def is_the_aside(record: Mapping[str, Any]) -> bool:
+    """Say whether what lies at the place of an aside is what was set aside."""
+    return is_identical(record["path"], record)
+
+
+def identity_of(path: str) -> dict[str, Any]:
+    """Return what tells a directory from one that takes its place. Raises OSError.
+
+    The roots of all subvolumes have one inode number: they are told apart by their UUIDs.
+    """
+    identity: dict[str, Any] = {"inode": os.lstat(path).st_ino}
+    if subvolume.is_root(path):
+        identity["uuid"] = subvolume.show(path).uuid
+    return identity
+
+
+def is_identical(path: str, record: Mapping[str, Any]) -> bool:
+    """Say whether what lies at a path is what `identity_of` was told of in a record."""
+    try:
+        found = identity_of(path)
+    except OSError:
+        return False
+    return bool(found["inode"] == record["inode"]) and record.get("uuid") in (None, found.get("uuid"))
 
 
 @dataclass
@@ -660,7 +614,7 @@ class Removing:
         return f"completed the removal of {self.path}" if begun else None
 
 
-def recover(folder: Folder) -> list[str]:
+def recover(folder: Folder, kind: type[Returning] = Returning) -> list[str]:
     """Complete or give up what killed runs left under way in a folder; return what was done, in words.
 
     The store must be locked. What cannot be completed now stays for a later run, and does not hold up this one.
@@ -669,7 +623,7 @@ def recover(folder: Folder) -> list[str]:
     for name in sorted(names_in(folder.fd)):
         if name.startswith(layout.PENDING) and name.endswith(".json"):
             try:
-                done.append(Returning.read(folder, read_json(folder.fd, name)).recover())
+                done.append(kind.read(folder, read_json(folder.fd, name)).recover())
             except (OSError, RestorePointError, KeyError, TypeError) as error:
                 done.append(f"what an interrupted run noted in {folder.path}/{name} could not be completed: {error}")
     for record in aside_records(folder)[0]:
@@ -679,12 +633,6 @@ def recover(folder: Folder) -> list[str]:
             said = f"the removal of {record['path']} was interrupted and could not be completed: {error}"
         done += [said] if said is not None else []
     return done
-
-
-def _same_filesystem(one: str, other: str) -> bool:
-    """Say whether two directories lie on one Btrfs filesystem, whose subvolumes have device numbers of their own."""
-    table = mounts.read_mounts()
-    return mounts.containing(table, one).device == mounts.containing(table, other).device
 
 
 def _remove_with_subvolumes(parent: int, name: str, path: str) -> None:

@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The folder in which directory snapshots lie: what is in it, and how that changes without ever being half done.
+"""The folder in which snapshots lie: what is in it, and how that changes without ever being half done.
 
 A change of a store is a batch of renames. They are written to a journal first, and the journal is the moment at which
 they count: a run that is killed after it is completed by the next one, a run that is killed before it leaves only
-hidden files, which the next one removes. Called by the backend; uses the doors and core.
+hidden files, which the next one removes. Called by the backends that have one; uses the doors and core.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ... import linux
@@ -26,10 +26,9 @@ from ...core.errors import InvalidInput, RestorePointError, StoreError
 from ...core.snapshot import Snapshot, parse_timestamp
 from ...lock import FileLock
 from . import layout
-from .remove import remove_tree
+from .remove import DIRECTORY, remove_tree
 from .subvolume import delete_subvolume, is_subvolume
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _REQUIRED = {"name": str, "created": str, "sequence": int, "source": str}
 #: What a full disk says. A change that only removes has to work there all the same.
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -66,7 +65,7 @@ class Entry:
     metadata: Mapping[str, Any]
     fault: str | None = None
     created: int = 0
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    backend: str = ""
 
     def snapshot(self, target: str) -> Snapshot:
         """Return it as every backend describes snapshots."""
@@ -76,7 +75,7 @@ class Entry:
         if self.fault is not None:
             extra["fault"] = self.fault
         return Snapshot(
-            backend="hostpath",
+            backend=self.backend,
             target=target,
             name=self.name,
             created=self.created,
@@ -94,8 +93,9 @@ class Entry:
 class Store:
     """A store at an absolute, canonical path. Making one touches nothing."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, backend: str) -> None:
         self.path = path
+        self.backend = backend
         self._fd = -1
         self._mine = False
         #: A batch of renames was begun that could be neither completed nor taken back: only the next run may touch it.
@@ -134,14 +134,16 @@ class Store:
         try:
             with open(os.path.join(self.path, layout.MARKER), encoding="utf-8") as stream:
                 found = json.load(stream)
-            version = found["format"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            version, backend = found["format"], found.get("backend", "hostpath")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise self._error(f"{layout.MARKER} in it cannot be read ({error})", "restore that file") from error
         if version != layout.FORMAT:
             raise self._error(
                 f"it is of format {version}, and this version writes format {layout.FORMAT}",
                 "use the version of restorepoint.core that made it, or name another folder",
             )
+        if backend != self.backend:
+            raise self._error(f"it is one of {backend} snapshots", f"name another folder for those of {self.backend}")
 
     def make_directory(self) -> None:
         """Make the directory of a new store; `make`, under its lock, makes it a store."""
@@ -161,9 +163,11 @@ class Store:
                 raise self._error(str(error.strerror), "mend that, or name another folder") from error
 
     def _write_marker(self) -> None:
-        fd = os.open(self.path, _DIRECTORY)
+        fd = os.open(self.path, DIRECTORY)
         try:
-            write_json(fd, layout.MARKER, {"format": layout.FORMAT, "tool": "restorepoint.core"})
+            write_json(
+                fd, layout.MARKER, {"format": layout.FORMAT, "tool": "restorepoint.core", "backend": self.backend}
+            )
         finally:
             os.close(fd)
 
@@ -174,7 +178,7 @@ class Store:
     def fd(self) -> int:
         """The open store."""
         if self._fd < 0:
-            self._fd = os.open(self.path, _DIRECTORY)
+            self._fd = os.open(self.path, DIRECTORY)
         return self._fd
 
     def close(self) -> None:
@@ -210,7 +214,7 @@ class Store:
         if make and not _is_there(self.fd, name):
             self._make_folder(name, target)
         try:
-            fd = os.open(name, _DIRECTORY, dir_fd=self.fd)
+            fd = os.open(name, DIRECTORY, dir_fd=self.fd)
         except FileNotFoundError:
             return None
         folder = Folder(name, fd, os.path.join(self.path, name))
@@ -226,7 +230,7 @@ class Store:
         hidden = f"{layout.NEW}{os.urandom(4).hex()}"
         os.mkdir(hidden, 0o700, dir_fd=self.fd)
         try:
-            fd = os.open(hidden, _DIRECTORY, dir_fd=self.fd)
+            fd = os.open(hidden, DIRECTORY, dir_fd=self.fd)
             try:
                 write_json(fd, layout.TARGET, {"format": layout.FORMAT, "path": target})
             finally:
@@ -252,7 +256,7 @@ class Store:
         A folder that is nobody's is passed over and named in ``faults``; raises StoreError for it where that is None.
         """
         for name in self._folders():
-            fd = os.open(name, _DIRECTORY, dir_fd=self.fd)
+            fd = os.open(name, DIRECTORY, dir_fd=self.fd)
             try:
                 yield _target_of(fd, os.path.join(self.path, name))
             except StoreError as error:
@@ -301,7 +305,7 @@ class Store:
                 if name.endswith(".json"):
                     stem = name[: -len(".json")]
                     found.append(self._entry(folder, stem, stem in names))
-                elif not name.endswith(".manifest") and f"{name}.json" not in names:
+                elif not name.endswith(layout.BESIDE) and f"{name}.json" not in names:
                     found.append(self._fault(folder, name, "it has no metadata beside it"))
             except FileNotFoundError:
                 continue  # who only looks holds no lock, and another run has removed it since it was listed
@@ -314,10 +318,10 @@ class Store:
             reason = error.reason if isinstance(error, StoreError) else str(error)
             return self._fault(folder, f"{name}.json", f"its metadata is corrupt: {reason}", name)
         if not has_tree:
-            return Entry(name, metadata, "its tree is missing", created)
+            return Entry(name, metadata, "its tree is missing", created, self.backend)
         if not _is_directory(folder.fd, name):
-            return Entry(name, metadata, "its tree is no directory", created)
-        return Entry(name, metadata, None, created)
+            return Entry(name, metadata, "its tree is no directory", created, self.backend)
+        return Entry(name, metadata, None, created, self.backend)
 
     def _metadata(self, folder: Folder, name: str) -> tuple[Mapping[str, Any], int]:
         """Return the checked metadata of a snapshot and its time; each file is read once, unless it is replaced."""
@@ -334,7 +338,7 @@ class Store:
 
     def _fault(self, folder: Folder, file: str, fault: str, name: str | None = None) -> Entry:
         st = os.stat(file, dir_fd=folder.fd, follow_symlinks=False)
-        return Entry(name or file, {}, fault, int(st.st_mtime))
+        return Entry(name or file, {}, fault, int(st.st_mtime), self.backend)
 
     # -- changes -------------------------------------------------------------------------------------------------------
 
@@ -371,7 +375,7 @@ class Store:
         for step in renames:
             os.rename(step.old, step.new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         for folder in {os.path.dirname(step.new) for step in renames}:
-            fd = os.open(folder or ".", _DIRECTORY, dir_fd=self.fd)
+            fd = os.open(folder or ".", DIRECTORY, dir_fd=self.fd)
             try:
                 os.fsync(fd)
             finally:
@@ -431,7 +435,7 @@ class Store:
         return f"completed a change that an interrupted run had begun ({len(steps)} renames)"
 
     def _sweep(self, name: str) -> list[str]:
-        fd = os.open(name, _DIRECTORY, dir_fd=self.fd)
+        fd = os.open(name, DIRECTORY, dir_fd=self.fd)
         try:
             leftovers = [each for each in os.listdir(fd) if each.startswith((layout.NEW, layout.OLD))]
             for each in leftovers:
@@ -483,8 +487,12 @@ def discard(directory: int, name: str, path: str) -> None:
     """Remove a tree or file of ours from an open directory; ``path`` is where that is, for the btrfs tool."""
     if is_subvolume(directory, name):
         delete_subvolume(os.path.join(path, name))
-    else:
-        remove_tree(directory, name)
+        return
+    if name.endswith(layout.NESTED) and _is_there(directory, name):
+        with contextlib.closing(Folder(name, os.open(name, DIRECTORY, dir_fd=directory), "")) as folder:
+            for each in names_in(folder.fd):
+                discard(folder.fd, each, os.path.join(path, name))
+    remove_tree(directory, name)
 
 
 def names_in(directory: int) -> list[str]:

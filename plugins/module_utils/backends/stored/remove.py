@@ -4,7 +4,7 @@
 
 """Removes directory trees: never through a link, at any depth, also where a directory forbids writing.
 
-Standard library only; called by the store and the backend.
+Standard library only; called by the store and the backends.
 """
 
 from __future__ import annotations
@@ -12,8 +12,20 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Iterator
 
-from .tree import DIRECTORY
+#: How directories of ours are opened: never through a link.
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[int]:
+    """Give the directory at a path, open, never through a link in its last name."""
+    fd = os.open(path, DIRECTORY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def remove_tree(parent: int, name: str) -> None:

@@ -1,0 +1,108 @@
+# Copyright (c) the restorepoint.core authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The options of btrfs_snapshot and btrfs_snapshot_info, and what they mean. Called by those modules.
+
+May import ansible and what lies below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Callable, NoReturn
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..backends.btrfs.backend import BtrfsBackend
+from ..backends.btrfs.info import describe
+from ..backends.btrfs.options import ASIDE, MOVE, BtrfsOptions
+from ..backends.stored.backend import canonical
+from ..core.backend import Backend, Desired
+from ..core.errors import InvalidInput, RestorePointError
+from .module import StateModule, clones_of, desired_state, not_negative, now
+from .spec import ASIDES_SPEC, KEEP_SPEC, SNAPSHOT_SPEC
+
+TARGET_SPEC: dict[str, Any] = {
+    "subvolume": {"type": "list", "elements": "path"},
+    "store": {"type": "path", "required": True},
+    "lock_timeout": {"type": "int", "default": 60},
+}
+
+STATE_SPEC: dict[str, Any] = {
+    **TARGET_SPEC,
+    **SNAPSHOT_SPEC,
+    **KEEP_SPEC,
+    **ASIDES_SPEC,
+    "subvolume": {"type": "list", "elements": "path", "required": True},
+    "state": {
+        "type": "str",
+        "choices": ["present", "absent", "rolled_back", "cloned", "pruned"],
+        "default": "present",
+    },
+    "recursive": {"type": "bool", "default": False},
+    "nested": {"type": "str", "choices": [MOVE, ASIDE], "default": MOVE},
+    "clone": {"type": "list", "elements": "path"},
+    "keep_current": {"type": "bool", "default": True},
+    "once": {"type": "str"},
+    "ignore_users": {"type": "bool", "default": False},
+}
+
+INFO_SPEC: dict[str, Any] = {
+    **TARGET_SPEC,
+    "name": {"type": "str"},
+    "sizes": {"type": "bool", "default": False},
+    "verify": {"type": "bool", "default": False},
+}
+
+
+def run_state() -> NoReturn:
+    """Run btrfs_snapshot."""
+    module = AnsibleModule(
+        STATE_SPEC,
+        supports_check_mode=True,
+        required_if=[
+            ("state", "cloned", ("name", "clone")),
+            ("state", "pruned", ("keep", "asides"), True),
+            *((("state", state, ("name",))) for state in ("present", "absent", "rolled_back")),
+        ],
+    )
+
+    def make(params: Mapping[str, Any], report: Callable[..., None] | None) -> tuple[Backend, Desired]:
+        paths = _paths(params)
+        desired = desired_state(params, clones_of(params, paths), ("ignore_users",))
+        options = BtrfsOptions(
+            now=now,
+            recursive=params["recursive"],
+            nested=params["nested"],
+            ignore_users=params["ignore_users"],
+            lock_timeout=not_negative(params, "lock_timeout"),
+            progress=report,
+        )
+        return BtrfsBackend(paths, canonical(params["store"], "a store"), options), desired
+
+    StateModule(module, make).run()
+
+
+def run_info() -> NoReturn:
+    """Run btrfs_snapshot_info."""
+    module = AnsibleModule(INFO_SPEC, supports_check_mode=True)
+    params = module.params
+    try:
+        options = BtrfsOptions(now=now, lock_timeout=not_negative(params, "lock_timeout"))
+        paths = _paths(params) if params["subvolume"] is not None else []
+        backend = BtrfsBackend(paths, canonical(params["store"], "a store"), options)
+        result = describe(backend, name=params["name"], sizes=params["sizes"], verify=params["verify"])
+    except RestorePointError as error:
+        module.fail_json(msg=str(error))
+    for warning in backend.warnings:
+        module.warn(warning)
+    module.exit_json(changed=False, **result)
+
+
+def _paths(params: Mapping[str, Any]) -> list[str]:
+    """Return the subvolumes that are meant, each once."""
+    paths = list(dict.fromkeys(canonical(path, "a target") for path in params["subvolume"]))
+    if not paths:
+        raise InvalidInput("find the targets", "subvolume is empty", "name at least one subvolume")
+    return paths

@@ -1,0 +1,140 @@
+# Copyright (c) the restorepoint.core authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What btrfs_snapshot costs beside the plain command, and beside a loop of community.general.btrfs_subvolume.
+
+Each side takes a read-only or, where it cannot do that, writable snapshot of each of a number of subvolumes on a loop
+device of its own. They take turns within one run, on one machine. Two comparisons:
+
+- the engine (one process, one call) against a process `btrfs subvolume snapshot -r` for each subvolume;
+- a play with one task of btrfs_snapshot against a play with a loop of community.general.btrfs_subvolume, where
+  ansible-playbook and that collection are there.
+
+Needs root. Run from a checkout whose parents are ansible_collections/restorepoint::
+
+    PYTHONPATH=<the folder that holds ansible_collections> python tests/bench/bench_btrfs.py
+
+Prints Markdown; asserts no time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+
+from ansible_collections.restorepoint.core.plugins.module_utils.backends.btrfs.backend import BtrfsBackend
+from ansible_collections.restorepoint.core.plugins.module_utils.backends.btrfs.options import BtrfsOptions
+from ansible_collections.restorepoint.core.plugins.module_utils.core.backend import Desired
+from ansible_collections.restorepoint.core.plugins.module_utils.core.plan import make_plan
+from ansible_collections.restorepoint.core.plugins.module_utils.core.run import Run
+from ansible_collections.restorepoint.core.tests.lab.filesystems import Lab, run
+
+
+def engine(paths: list[str], store: str, name: str) -> None:
+    """Take a snapshot of each subvolume by one call."""
+    desired = Desired("present", name)
+    backend = BtrfsBackend(paths, store, BtrfsOptions(now=lambda: int(time.time())))
+    backend.check(desired)
+    with backend.session(writing=True):
+        plan = make_plan(desired, backend.situations(desired), int(time.time()))
+        Run(backend, lambda *_unused: {}, time.monotonic, False).carry_out(plan)
+
+
+def plain(paths: list[str], folder: str, name: str) -> None:
+    """Take a snapshot of each subvolume by the plain command, with a sync before, as the engine does."""
+    for path in paths:
+        run("sync", "-f", folder)
+        run("btrfs", "-q", "subvolume", "snapshot", "-r", path, f"{folder}/{os.path.basename(path)}-{name}")
+
+
+def write(paths: list[str]) -> None:
+    """Change a file in each subvolume, so that there is something to sync."""
+    for path in paths:
+        pathlib.Path(path, "file").write_bytes(os.urandom(4096))
+
+
+def seconds(action: Callable[[], None]) -> float:
+    begin = time.monotonic()
+    action()
+    return time.monotonic() - begin
+
+
+def row(what: str, ours: list[float], theirs: list[float]) -> str:
+    """Return a row of the table."""
+    ratios = [one / other for one, other in zip(ours, theirs)]
+    return (
+        f"| {what} | {statistics.median(ours):.2f} | {statistics.median(theirs):.2f} "
+        f"| {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |"
+    )
+
+
+def play(folder: pathlib.Path, task: dict[str, object]) -> Callable[[], None]:
+    """Return what runs a play with that one task."""
+    file = folder / f"{len(list(folder.glob('*.yml')))}.yml"
+    file.write_text(json.dumps([{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": [task]}]))
+    argv = ["ansible-playbook", "-i", "localhost,", str(file)]
+
+    def once() -> None:
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(done.stdout[-2000:] + done.stderr[-2000:])
+
+    return once
+
+
+def has_peer() -> bool:
+    if shutil.which("ansible-doc") is None:
+        return False
+    return not subprocess.run(
+        ["ansible-doc", "community.general.btrfs_subvolume"], capture_output=True, check=False
+    ).returncode
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else None)
+    parser.add_argument("--subvolumes", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    with Lab() as lab, lab.place("btrfs") as place, tempfile.TemporaryDirectory() as plays:
+        paths = [str(place.folder / f"v{number}") for number in range(arguments.subvolumes)]
+        for path in paths:
+            run("btrfs", "-q", "subvolume", "create", path)
+        other = place.folder / "plain"
+        other.mkdir()
+        print(
+            f"{arguments.subvolumes} subvolumes, Linux {os.uname().release}. Seconds, median of {arguments.rounds}.\n"
+        )
+        print("| | ours | theirs | ratio (least to most) |\n|---|---|---|---|")
+        ours, theirs = [], []
+        for number in range(arguments.rounds):
+            write(paths)
+            ours.append(seconds(lambda n=number: engine(paths, str(place.store), f"n{n}")))  # type: ignore[misc]
+            write(paths)
+            theirs.append(seconds(lambda n=number: plain(paths, str(other), f"n{n}")))  # type: ignore[misc]
+        print(row("engine, `btrfs subvolume snapshot -r`", ours, theirs))
+        if not has_peer():
+            print("\nNot compared with community.general.btrfs_subvolume, which is not here.")
+            return
+        inside = [f"/{os.path.relpath(path, lab.disk('btrfs'))}" for path in paths]
+        device = run("findmnt", "-n", "-o", "SOURCE", "-T", place.folder).split("[")[0].strip()
+        ours, theirs = [], []
+        for number in range(arguments.rounds):
+            task = {"subvolume": paths, "store": str(place.store), "name": f"p{number}"}
+            ours.append(seconds(play(pathlib.Path(plays), {"restorepoint.core.btrfs_snapshot": task})))
+            peer = {"name": f"{{{{ item }}}}-p{number}", "snapshot_source": "{{ item }}", "filesystem_device": device}
+            loop: dict[str, object] = {"community.general.btrfs_subvolume": peer, "loop": inside}
+            theirs.append(seconds(play(pathlib.Path(plays), loop)))
+        print(row("one task, a loop of community.general.btrfs_subvolume", ours, theirs))
+
+
+if __name__ == "__main__":
+    main()
