@@ -23,7 +23,18 @@ from typing import Any
 from .. import mounts, process
 from ..core.errors import InvalidInput, ToolError
 from . import mounting
-from .disks import TIMEOUT, Disk, Signature, WantedFile, checked_path, claim, parse_files, plan_files, read_disks
+from .disks import (
+    TIMEOUT,
+    Disk,
+    Signature,
+    WantedFile,
+    block_doubles,
+    checked_path,
+    claim,
+    parse_files,
+    plan_files,
+    read_disks,
+)
 from .fstab import Entry
 from .mounting import Place
 from .plan import Inside, Plan, Word, named
@@ -188,6 +199,7 @@ def make_plan(wanted: Wanted, host: Host, new_uuid: Callable[[], str]) -> Plan:
     ``new_uuid`` gives the UUID of a filesystem that has to be made.
     """
     plan = Plan()
+    block_doubles(plan, [device for each in wanted.filesystems for device in each.devices], host.disks)
     plan_files(plan, wanted.files, host.disks)
     places = []
     for filesystem in wanted.filesystems:

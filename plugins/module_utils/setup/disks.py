@@ -160,6 +160,15 @@ def plan_files(plan: Plan, files: Sequence[WantedFile], disks: Mapping[str, Disk
             plan.run(file.path, "attach file", argv, "on a loop device", before="not attached")
 
 
+def block_doubles(plan: Plan, paths: Iterable[str], disks: Mapping[str, Disk]) -> None:
+    """Add a blocker for each disk that is named twice, by whatever paths."""
+    seen: dict[str, str] = {}
+    for path in paths:
+        first = seen.setdefault(disks[path].real, path)
+        if first != path:
+            plan.block(path, f"it is the same disk as {first}", "name each disk once")
+
+
 def claim(plan: Plan, disk: Disk, purpose: str, forced: bool) -> None:
     """Add what frees a disk for a purpose, or the blocker that says why it must not be taken.
 

@@ -25,6 +25,7 @@ from .disks import (
     Disk,
     Signature,
     WantedFile,
+    block_doubles,
     checked_path,
     claim,
     parse_files,
@@ -154,6 +155,8 @@ def parse(params: Mapping[str, Any]) -> Wanted:
     twice = (
         named(params["volume_groups"], "name") + named(rows, "volume_group", "name") + named(params["files"], "path")
     )
+    devices = [device for group in params["volume_groups"] for device in group["devices"]]
+    twice += sorted({device for device in devices if devices.count(device) > 1})
     places = [row["mount"] for row in params["volumes"] if row["mount"]]
     twice += sorted({place for place in places if places.count(place) > 1})
     if twice:
@@ -275,15 +278,12 @@ def parse_report(output: str, part: str, fields: Sequence[str], attempt: str) ->
 
 
 def _places(wanted: Wanted) -> dict[str, Place]:
-    found = {}
-    for volume in wanted.volumes:
-        if volume.mount:
-            number = _number(volume.path)
-            nodes = [os.path.realpath(volume.path)]
-            found[volume.mount] = mounting.look(
-                volume.mount, lambda mount, number=number: mount.device == number, nodes
-            )  # type: ignore[misc]
-    return found
+    return {volume.mount: _place(volume.mount, volume.path) for volume in wanted.volumes if volume.mount}
+
+
+def _place(mount_point: str, path: str) -> Place:
+    number = _number(path)
+    return mounting.look(mount_point, lambda mount: mount.device == number, [os.path.realpath(path)])
 
 
 def _number(path: str) -> str:
@@ -297,6 +297,7 @@ def _number(path: str) -> str:
 def make_plan(wanted: Wanted, host: Host) -> Plan:
     """Return what has to be done. Pure but for one thing: whether the folder of a new file is there."""
     plan = Plan()
+    block_doubles(plan, [device for group in wanted.groups for device in group.devices], host.disks)
     plan_files(plan, wanted.files, host.disks)
     room: dict[str, _Room] = {name: _Room(group.size, group.free, group.extent) for name, group in host.groups.items()}
     for group in wanted.groups:

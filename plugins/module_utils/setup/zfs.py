@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from .. import mounts, process
 from ..core.errors import InvalidInput, ToolError
 from ..core.units import format_size, parse_size
-from .disks import TIMEOUT, Disk, WantedFile, checked_path, claim, parse_files, plan_files, read_disks
+from .disks import TIMEOUT, Disk, WantedFile, block_doubles, checked_path, claim, parse_files, plan_files, read_disks
 from .plan import Plan, named
 
 PROGRAM = "zpool"
@@ -110,6 +110,10 @@ def parse(params: Mapping[str, Any]) -> Wanted:
     twice += sorted({device for device in devices if devices.count(device) > 1})
     if twice:
         raise InvalidInput("set up ZFS", f"{', '.join(twice)} is there twice", "name each once")
+    files = {file["path"] for file in params["files"]}
+    for pool in pools:
+        if set(pool.devices) & files and set(pool.devices) - files:
+            raise InvalidInput(f"set up the pool {pool.name!r}", "it has both files and disks", "use one or the other")
     datasets = sorted(map(_dataset, params["datasets"]), key=lambda each: each.name)
     return Wanted(parse_files(params["files"]), pools, tuple(datasets))
 
@@ -128,12 +132,22 @@ def _pool(row: Mapping[str, Any]) -> WantedPool:
         if len(vdev.devices) < _LEAST[vdev.kind]:
             reason = f"{vdev.kind} needs at least {_LEAST[vdev.kind]} disks, and has {len(vdev.devices)}"
             raise InvalidInput(attempt, reason, "give it more, or choose another type")
+    _check_alike(vdevs, attempt)
     pool = WantedPool(name, vdevs, tuple(row["force"]), _properties(row["properties"], attempt))
     strangers = sorted(set(pool.force) - set(pool.devices))
     if strangers:
         reason = f"force names {', '.join(strangers)}, which is none of its disks"
         raise InvalidInput(attempt, reason, "name under force only disks that stand under vdevs")
     return pool
+
+
+def _check_alike(vdevs: Sequence[Vdev], attempt: str) -> None:
+    """Refuse what `zpool create` calls a mismatched replication level; only its -f would allow that."""
+    data = [vdev for vdev in vdevs if vdev.kind not in ("log", "cache", "special", "spare")]
+    levels = {(vdev.kind, 0 if vdev.kind == "stripe" else len(vdev.devices)) for vdev in data}
+    if len(levels) > 1:
+        found = ", ".join(f"{vdev.kind} of {len(vdev.devices)}" for vdev in data)
+        raise InvalidInput(attempt, f"its vdevs are not alike ({found})", "use one type, with as many disks in each")
 
 
 def _dataset(row: Mapping[str, Any]) -> WantedDataset:
@@ -257,6 +271,7 @@ def mountpoint_of(dataset: WantedDataset, wanted: Wanted) -> str | None:
 def make_plan(wanted: Wanted, host: Host) -> Plan:
     """Return what has to be done. Pure but for one thing: whether the folder of a new file is there."""
     plan = Plan()
+    block_doubles(plan, [device for pool in wanted.pools for device in pool.devices], host.disks)
     plan_files(plan, wanted.files, host.disks, loops=False)
     for pool in wanted.pools:
         _plan_pool(plan, pool, wanted, host)
@@ -360,7 +375,7 @@ def _keep_dataset(plan: Plan, dataset: WantedDataset, host: Host) -> None:
         plan.run(dataset.name, "mount", ["zfs", "mount", dataset.name], f"mounted at {place}", "not mounted")
 
 
-def _should_be_mounted(present: Any) -> bool:
+def _should_be_mounted(present: Callable[[str], str]) -> bool:
     return (
         present("mounted") == "no"
         and present("canmount") == "on"
