@@ -38,5 +38,6 @@ notes:
     with one of them nothing is changed.
   - It makes, extends and corrects. It never removes, shrinks or replaces anything.
   - Should a step fail, those before it stand, and the next run goes on from there.
-  - In check mode, programs that are not installed yet are a warning. What would be done on a host without them is shown.
+  - In check mode, programs that are not installed yet are a warning. It shows what would be done on a
+    host without them.
 """
