@@ -61,8 +61,8 @@ options:
         required: true
       size:
         description:
-          - Its size, such as V(20G), V(50%VG) or V(80%FREE). A pool that is smaller is extended, one that is larger is
-            an error.
+          - Its size, such as V(20G), V(50%VG) or V(80%FREE). A pool that is smaller is extended. One that is larger
+            stays, since pools are extended by themselves when they fill up.
           - Percentages count when the pool is made, and not later.
           - Leave room in the group, for a copy of the metadata and for the pool to grow.
         type: str

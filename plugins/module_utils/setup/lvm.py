@@ -432,6 +432,8 @@ def _resize(plan: Plan, volume: WantedVolume, present: Volume, space: _Room) -> 
         return
     size = space.bytes_of(volume.size)
     was, wanted = format_size(present.size), format_size(size)
+    if size < present.size and volume.is_pool:
+        return  # dmeventd has extended it, as it should.
     if size < present.size:
         reason = f"it has {was}, more than the {wanted} asked for"
         plan.block(volume.full_name, reason, "volumes are never shrunk here: correct the size")
