@@ -156,10 +156,12 @@ def _place(wanted: WantedMount, nodes: list[str]) -> Place:
 
 def _subvolumes(node: str, nodes: list[str]) -> frozenset[str]:
     known = [each for each in mounts.read_mounts() if each.fstype == "btrfs" and os.path.realpath(each.source) in nodes]
-    if known:
-        return _list(known[0].mount_point)
-    # Without replaying its log, looking at a filesystem writes nothing to it.
-    with mounted_top(node, "ro,rescue=nologreplay") as top:
+    # Seen from a subvolume, the list is not of the whole filesystem, nor are its paths from the top.
+    tops = [each.mount_point for each in known if each.root == "/"]
+    if tops:
+        return _list(tops[0])
+    # Without replaying its log, looking at a filesystem that nobody has mounted writes nothing to it.
+    with mounted_top(node, "ro" if known else "ro,rescue=nologreplay") as top:
         return _list(top)
 
 

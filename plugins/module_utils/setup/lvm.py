@@ -390,7 +390,8 @@ def _create(plan: Plan, volume: WantedVolume, space: _Room) -> None:
                 f"{format_size(space.free)} is free in {volume.group}, {wanted}",
                 "make it smaller, or give the group another disk",
             )
-        space.free -= min(size, space.free)
+        else:
+            space.free -= size
     argv: list[Word] = ["lvcreate", "--yes", *([] if volume.is_pool else ["--wipesignatures", "y"])]
     if volume.pool:
         argv += ["--type", "thin", "--thinpool", volume.pool, "--virtualsize", f"{volume.size.number}b"]
