@@ -78,7 +78,8 @@ options:
             type: str
             default: defaults
 seealso:
-  - module: restorepoint.core.btrfs_snapshot
+  - plugin: restorepoint.core.btrfs
+    plugin_type: role
 requirements:
   - "python >= 3.9"
   - btrfs-progs 5.4 or newer

@@ -121,7 +121,8 @@ options:
         type: str
         default: defaults
 seealso:
-  - module: restorepoint.core.lvm_snapshot
+  - plugin: restorepoint.core.lvm
+    plugin_type: role
 requirements:
   - "python >= 3.9"
   - LVM 2.03 or newer

@@ -84,7 +84,8 @@ options:
         type: dict
         default: {}
 seealso:
-  - module: restorepoint.core.zfs_snapshot
+  - plugin: restorepoint.core.zfs
+    plugin_type: role
 requirements:
   - "python >= 3.9"
   - OpenZFS 2.0 or newer

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import yaml
 
@@ -52,7 +54,7 @@ def test_nothing_asked_for_is_nothing_done(module, spec):
 @EACH
 def test_what_is_foretold_and_what_is_refused_is_documented(module, spec, tmp_path):
     disk = str(tmp_path / "disk.img")
-    rows = {
+    rows: dict[str, Any] = {
         lvm_layout: {"volume_groups": [{"name": "rp-test-vg", "devices": [disk]}]},
         zfs_layout: {"pools": [{"name": "rp-test-pool", "vdevs": [{"devices": [disk]}]}]},
         btrfs_layout: {"filesystems": [{"label": "rp-test", "devices": [disk]}]},

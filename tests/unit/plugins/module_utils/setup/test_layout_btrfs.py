@@ -39,7 +39,11 @@ MEMBER = Signature("btrfs", "pool", "1234")
 READY = Host(
     {path: disk(path, MEMBER) for path in ("/dev/sdb", "/dev/sdc")},
     {"pool": frozenset({"@data", "@data/inner", "@other"})},
-    {"/srv/data": Place(True, False, "ours", Entry("UUID=1234", "/srv/data", "btrfs", "subvol=/@data,noatime", 0), True)},
+    {
+        "/srv/data": Place(
+            True, False, "ours", Entry("UUID=1234", "/srv/data", "btrfs", "subvol=/@data,noatime", 0), True
+        )
+    },
 )
 
 
@@ -90,7 +94,11 @@ def test_a_subvolume_whose_parent_is_nowhere_is_refused():
 
 def test_new_options_are_written_and_take_effect():
     plan = planned(wanted(subvolumes=[{**DATA, "mount_options": "compress=zstd"}]), READY)
-    assert [step.action for step in plan.steps] == ["write fstab", "read fstab again", "mount again with the new options"]
+    assert [step.action for step in plan.steps] == [
+        "write fstab",
+        "read fstab again",
+        "mount again with the new options",
+    ]
 
 
 @pytest.mark.parametrize("changes", [

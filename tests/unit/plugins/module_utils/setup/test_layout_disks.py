@@ -42,15 +42,20 @@ def blocked(disk, forced=False):
 
 def test_the_signatures_of_each_disk_are_read_once():
     found = parse_signatures(ZFS, ["/dev/sdb", "/dev/sdc", "/dev/sdd"], "read")
-    assert found == {"/dev/sdb": (Signature("zfs_member", "tank", "130"),), "/dev/sdc": (Signature("ext4", "", "5706"),)}
+    assert found == {
+        "/dev/sdb": (Signature("zfs_member", "tank", "130"),),
+        "/dev/sdc": (Signature("ext4", "", "5706"),),
+    }
 
 
 def test_wipefs_prints_nothing_where_it_finds_nothing():
     assert parse_signatures("", ["/dev/sdb"], "read") == {}
 
 
-@pytest.mark.parametrize("output", ["{", "[]", '{"signatures": [{}]}', '{"signatures": null}', "sdb 0x22800 ext4",
-                                    '{"signatures": [{"device": "sdx", "type": "ext4", "uuid": "", "label": ""}]}'])  # fmt: skip
+STRANGER = '{"signatures": [{"device": "sdx", "type": "ext4", "uuid": "", "label": ""}]}'
+
+
+@pytest.mark.parametrize("output", ["{", "[]", '{"signatures": [{}]}', '{"signatures": null}', "sdb ext4", STRANGER])
 def test_an_answer_that_cannot_be_read_is_an_error_and_not_an_empty_disk(output):
     with pytest.raises(ToolError, match="cannot be read"):
         parse_signatures(output, ["/dev/sdb"], "read")
@@ -78,7 +83,9 @@ def test_a_disk_with_partitions_is_refused_even_without_a_signature_of_its_own()
 
 
 def test_a_disk_that_is_forced_is_wiped_partitions_first():
-    disk = Disk("/dev/x", "/dev/sdb", 1, "device", signatures=(Signature("gpt"),), partitions=("/dev/sdb1", "/dev/sdb2"))
+    disk = Disk(
+        "/dev/x", "/dev/sdb", 1, "device", signatures=(Signature("gpt"),), partitions=("/dev/sdb1", "/dev/sdb2")
+    )
     assert blocked(disk, forced=True) == ([], [("wipefs", "--all", "/dev/sdb1", "/dev/sdb2", "/dev/sdb")])
 
 

@@ -29,7 +29,7 @@ UUID=1 / ext4 errors=remount-ro 0 1
 /dev/vg/old\t/srv/data  xfs defaults 0 0
 tmpfs /tmp tmpfs
 """
-PRINTABLE = st.text(st.characters(min_codepoint=32, max_codepoint=0x2FF, exclude_categories=("Cc",)), min_size=1)
+PRINTABLE = st.text(st.characters(min_codepoint=32, max_codepoint=0x7E) | st.characters(min_codepoint=0xC0), min_size=1)
 
 
 def test_a_missing_line_goes_to_the_end():

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ from ansible_collections.restorepoint.core.plugins.module_utils.setup.mounting i
 
 GIB, MIB = 1 << 30, 1 << 20
 GROUP = {"name": "vg", "devices": ["/dev/sdb"], "force": [], "extent_size": "4M"}
-VOLUME = {
+VOLUME: dict[str, Any] = {
     "volume_group": "vg", "name": "data", "size": "1G", "thin_pool": None, "filesystem": "ext4",
     "filesystem_options": [], "mount": "/srv/data", "mount_options": "defaults",
 }  # fmt: skip
@@ -69,7 +70,7 @@ def test_on_a_bare_host_everything_is_planned_at_once():
     assert actions(plan) == ["create volume group", "create volume", "create filesystem", "create directory",
                              "write fstab", "read fstab again", "mount"]  # fmt: skip
     assert plan.steps[0].argv == ("vgcreate", "--physicalextentsize", "4194304b", "vg", "/dev/sdb")
-    assert plan.steps[4].entry.line == "/dev/vg/data /srv/data ext4 defaults 0 2"
+    assert plan.steps[4].after == "/dev/vg/data /srv/data ext4 defaults 0 2"
 
 
 def test_what_is_there_is_left_alone():
@@ -133,7 +134,9 @@ def test_another_filesystem_is_refused_and_never_made_over():
 
 
 def test_a_volume_that_is_not_active_is_refused_rather_than_taken_for_empty():
-    assert reasons(make_plan(wanted(), ready(signatures=None))) == ["it is not active, so nobody can tell what is on it"]
+    assert reasons(make_plan(wanted(), ready(signatures=None))) == [
+        "it is not active, so nobody can tell what is on it"
+    ]
 
 
 def test_a_disk_of_another_group_is_refused_even_when_it_is_forced():
@@ -186,8 +189,13 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_looked_at(volume):
         wanted(volumes=[{**VOLUME, **volume}])
 
 
-@pytest.mark.parametrize("group", [{"devices": []}, {"force": ["/dev/sdz"]}, {"extent_size": "3M"}, {"devices": ["sdb"]},
-                                   {"devices": ["/dev/sdb", "/dev/sdb"]}])  # fmt: skip
+@pytest.mark.parametrize(
+    "group",
+    [
+        {"devices": []}, {"force": ["/dev/sdz"]}, {"extent_size": "3M"}, {"devices": ["sdb"]},
+        {"devices": ["/dev/sdb", "/dev/sdb"]},
+    ],
+)  # fmt: skip
 def test_a_group_that_cannot_be_meant_is_refused(group):
     with pytest.raises(InvalidInput):
         wanted(groups=[{**GROUP, **group}])
