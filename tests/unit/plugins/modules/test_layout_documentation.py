@@ -54,11 +54,12 @@ def test_nothing_asked_for_is_nothing_done(module, spec):
 @EACH
 def test_what_is_foretold_and_what_is_refused_is_documented(module, spec, tmp_path):
     disk = str(tmp_path / "disk.img")
-    rows: dict[str, Any] = {
+    every: dict[Any, dict[str, Any]] = {
         lvm_layout: {"volume_groups": [{"name": "rp-test-vg", "devices": [disk]}]},
         zfs_layout: {"pools": [{"name": "rp-test-pool", "vdevs": [{"devices": [disk]}]}]},
         btrfs_layout: {"filesystems": [{"label": "rp-test", "devices": [disk]}]},
-    }[module]
+    }
+    rows = every[module]
     documented = yaml.safe_load(module.RETURN)
     foretold = run(module, check_mode=True, files=[{"path": disk, "size": "300M"}], **rows)
     assert foretold["changed"]
