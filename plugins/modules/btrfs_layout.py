@@ -78,8 +78,8 @@ options:
             type: str
             default: defaults
 seealso:
-  - plugin: restorepoint.core.btrfs
-    plugin_type: role
+  - module: restorepoint.core.lvm_layout
+  - module: restorepoint.core.zfs_layout
 requirements:
   - "python >= 3.9"
   - btrfs-progs 5.4 or newer

@@ -121,8 +121,8 @@ options:
         type: str
         default: defaults
 seealso:
-  - plugin: restorepoint.core.lvm
-    plugin_type: role
+  - module: restorepoint.core.zfs_layout
+  - module: restorepoint.core.btrfs_layout
 requirements:
   - "python >= 3.9"
   - LVM 2.03 or newer

@@ -84,8 +84,8 @@ options:
         type: dict
         default: {}
 seealso:
-  - plugin: restorepoint.core.zfs
-    plugin_type: role
+  - module: restorepoint.core.lvm_layout
+  - module: restorepoint.core.btrfs_layout
 requirements:
   - "python >= 3.9"
   - OpenZFS 2.0 or newer

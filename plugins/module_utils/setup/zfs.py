@@ -191,7 +191,7 @@ def read(wanted: Wanted) -> Host:
         argv = ["zpool", "get", "-H", "-p", "-o", "name,property,value", ",".join(pool_names), *pools]
         pool_properties = {(name, key): value for name, key, value in rows(_ask(argv), 3, argv)}
     argv = ["zfs", "list", "-H", "-o", "name,type", "-t", "filesystem,volume"]
-    kinds = {name: kind for name, kind in rows(_ask(argv), 2, argv)}
+    kinds = {row[0]: row[1] for row in rows(_ask(argv), 2, argv)}
     there = [each.name for each in wanted.datasets if each.name in kinds]
     properties = {}
     if there:

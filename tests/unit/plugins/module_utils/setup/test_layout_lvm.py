@@ -205,7 +205,7 @@ def test_a_report_of_lvm_is_read():
     assert lvm.parse_report(LVS, "lv", ["lv_name", "lv_size"], "read")[0]["lv_size"] == "1073741824"
 
 
-@given(st.one_of(st.text(), st.recursive(st.none() | st.text(), lambda inner: st.lists(inner)).map(str)))
+@given(st.one_of(st.text(), st.recursive(st.none() | st.text(), st.lists).map(str)))
 def test_a_report_that_cannot_be_read_is_an_error_and_never_an_empty_host(output):
     with pytest.raises(ToolError):
         lvm.parse_report(output, "lv", ["lv_name"], "read")
