@@ -1,0 +1,170 @@
+# Copyright (c) the restorepoint.core authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The options of lvm_layout, zfs_layout and btrfs_layout, and one run of such a module. Called by those modules.
+
+May import ansible and what lies below.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any, Callable, NoReturn
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..core.errors import Blocked, RestorePointError, ToolError
+from ..interrupts import Interrupts
+from ..lock import host_lock
+from ..process import find_program
+from ..setup import btrfs, lvm, zfs
+from ..setup.carry_out import carry_out
+from ..setup.plan import Plan, Step
+
+_LOCK_SECONDS = 60.0
+_TEXT: dict[str, Any] = {"type": "str"}
+_NEEDED: dict[str, Any] = {"type": "str", "required": True}
+_TEXTS: dict[str, Any] = {"type": "list", "elements": "str", "default": []}
+_DEVICES: dict[str, Any] = {"type": "list", "elements": "path", "required": True}
+_FORCE: dict[str, Any] = {"type": "list", "elements": "path", "default": []}
+_MOUNT: dict[str, Any] = {"mount": {"type": "path"}, "mount_options": {"type": "str", "default": "defaults"}}
+
+
+def _rows(**options: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "list", "elements": "dict", "default": [], "options": options}
+
+
+FILES_SPEC: dict[str, Any] = {"files": _rows(path={"type": "path", "required": True}, size=_NEEDED)}
+
+LVM_SPEC: dict[str, Any] = {
+    **FILES_SPEC,
+    "volume_groups": _rows(
+        name=_NEEDED, devices=_DEVICES, force=_FORCE, extent_size={"type": "str", "default": "4M"}
+    ),
+    "thin_pools": _rows(
+        volume_group=_NEEDED, name=_NEEDED, size=_NEEDED, metadata_size=_TEXT, chunk_size=_TEXT, profile=_TEXT
+    ),
+    "volumes": _rows(
+        volume_group=_NEEDED, name=_NEEDED, size=_NEEDED, thin_pool=_TEXT,
+        filesystem={"type": "str", "choices": ["ext4", "xfs", "btrfs"]}, filesystem_options=_TEXTS, **_MOUNT,
+    ),
+}  # fmt: skip
+
+ZFS_SPEC: dict[str, Any] = {
+    **FILES_SPEC,
+    "pools": _rows(
+        name=_NEEDED, force=_FORCE, properties={"type": "dict", "default": {}},
+        vdevs={
+            "type": "list", "elements": "dict", "required": True,
+            "options": {
+                "type": {"type": "str", "default": "stripe", "choices": [
+                    "stripe", "mirror", "raidz", "raidz1", "raidz2", "raidz3", "log", "cache", "special", "spare",
+                ]},
+                "devices": _DEVICES,
+            },
+        },
+    ),
+    "datasets": _rows(
+        name=_NEEDED, size=_TEXT, sparse={"type": "bool", "default": False},
+        properties={"type": "dict", "default": {}},
+    ),
+}  # fmt: skip
+
+BTRFS_SPEC: dict[str, Any] = {
+    **FILES_SPEC,
+    "filesystems": _rows(
+        label=_NEEDED, devices=_DEVICES, force=_FORCE,
+        data_profile={"type": "str", "choices": list(btrfs.PROFILES)},
+        metadata_profile={"type": "str", "choices": list(btrfs.PROFILES)},
+        subvolumes=_rows(name=_NEEDED, **_MOUNT), **_MOUNT,
+    ),
+}  # fmt: skip
+
+
+def run_lvm() -> NoReturn:
+    """Run lvm_layout."""
+    module = AnsibleModule(LVM_SPEC, supports_check_mode=True)
+
+    def plan() -> Plan:
+        wanted = lvm.parse(module.params)
+        _need(module, "lvm", "lvm2", find_program(lvm.PROGRAM) is not None)
+        return lvm.make_plan(wanted, lvm.read(wanted))
+
+    _run(module, "lvm", plan)
+
+
+def run_zfs() -> NoReturn:
+    """Run zfs_layout."""
+    module = AnsibleModule(ZFS_SPEC, supports_check_mode=True)
+
+    def plan() -> Plan:
+        wanted = zfs.parse(module.params)
+        _need(module, "ZFS", "ZFS, and load its kernel module", zfs.is_ready())
+        return zfs.make_plan(wanted, zfs.read(wanted))
+
+    _run(module, "zfs", plan)
+
+
+def run_btrfs() -> NoReturn:
+    """Run btrfs_layout."""
+    module = AnsibleModule(BTRFS_SPEC, supports_check_mode=True)
+
+    def new_uuid() -> str:
+        return "(new)" if module.check_mode else str(uuid.uuid4())
+
+    def plan() -> Plan:
+        wanted = btrfs.parse(module.params)
+        _need(module, "btrfs", "btrfs-progs", find_program(btrfs.PROGRAM) is not None)
+        return btrfs.make_plan(wanted, btrfs.read(wanted), new_uuid)
+
+    _run(module, "btrfs", plan)
+
+
+def _need(module: AnsibleModule, what: str, package: str, ready: bool) -> None:
+    """Fail where the programs are missing; in check mode go on as if there were nothing yet, and say so."""
+    if ready:
+        return
+    if not module.check_mode:
+        raise ToolError(f"set up {what}", "it is not installed here", f"install {package}, and try again")
+    module.warn(f"{what} is not installed here yet: this is what would be done on a host that has none of it.")
+
+
+def _run(module: AnsibleModule, kind: str, plan: Callable[[], Plan]) -> NoReturn:
+    interrupts = Interrupts()
+    interrupts.install()
+    done: list[Step] = []
+    try:
+        if module.check_mode:
+            found = _unblocked(kind, plan)
+            done.extend(found.steps)
+        else:
+            with host_lock(kind, _LOCK_SECONDS, f"set up {kind}"):
+                found = _unblocked(kind, plan)
+                carry_out(found, done)
+    except Blocked as error:
+        blockers = [{"target": each.target, "reason": each.reason, "remedy": each.remedy} for each in error.blockers]
+        module.fail_json(msg=str(error), blockers=blockers, **_result(done))
+    except RestorePointError as error:
+        module.fail_json(msg=str(error), **_result(done))
+    except KeyboardInterrupt as error:
+        module.fail_json(
+            msg=f"Cannot go on: the run was interrupted ({error}); changes say what stands, the next run goes on.",
+            **_result(done),
+        )
+    result = _result(done)
+    if module._diff:
+        result["diff"] = found.diff()
+    module.exit_json(**result)
+
+
+def _unblocked(kind: str, plan: Callable[[], Plan]) -> Plan:
+    found = plan()
+    if found.blockers:
+        raise Blocked(f"set up {kind}", found.blockers)
+    return found
+
+
+def _result(done: list[Step]) -> dict[str, Any]:
+    return {"changed": bool(done), "changes": [step.as_result() for step in done]}
