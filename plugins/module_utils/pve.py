@@ -40,7 +40,7 @@ _VERBS = {"GET": "get", "POST": "create", "PUT": "set", "DELETE": "delete"}
 
 
 class Refused(Exception):
-    """The server answered with an HTTP ``status`` of 400 or more, and these words. Nothing was done, but by some 5xx."""
+    """The server answered with an HTTP ``status`` of 400 or more, and words. Nothing was done, except by some 5xx."""
 
     def __init__(self, status: int, words: str) -> None:
         super().__init__(f"{words} (HTTP {status})")
@@ -343,7 +343,7 @@ class PveshTransport:
 def _pvesh_failure(method: str, done: process.Completed) -> Exception:
     lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     words = " ".join(lines) or f"pvesh ended with {done.rc}"
-    broken = re.search(r"proxy handler failed|malformed JSON|JSON text|[Bb]roken pipe|Connection (closed|refused)", words)
+    broken = re.search(r"proxy handler failed|malformed JSON|JSON text|[Bb]roken pipe|Connection closed", words)
     if done.rc < 0 or broken or _UPID.search(done.stdout):
         return Lost(words, maybe_done=method != "GET" or done.rc < 0)
     found = re.match(r"(\d{3}) (.*)", words)

@@ -164,11 +164,10 @@ _UNUSED: dict[str, Any] = {
 
 
 def _selection(params: Mapping[str, Any]) -> Selection:
-    lists = {name: words(params[name]) for name in ("vmid", "tags", "pool", "node", "exclude")}
-    # A guest's name has no comma in it, and no blank, but a glob of one should be taken as it is.
-    names = tuple(str(each) for each in params["guest"] or ())
-    plain = {name: params[name] or None for name in ("type", "status", "select")}
-    return Selection(guest=names, allow_none=params["allow_none"], **lists, **plain)
+    lists = ("vmid", "guest", "tags", "pool", "node", "exclude")
+    given: dict[str, Any] = {name: words(params[name]) for name in lists}
+    given.update({name: params[name] or None for name in ("type", "status", "select")})
+    return Selection(allow_none=params["allow_none"], **given)
 
 
 def _options(params: Mapping[str, Any], report: Callable[..., None] | None) -> PveOptions:

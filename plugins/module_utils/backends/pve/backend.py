@@ -5,11 +5,12 @@
 """Restore points of Proxmox VE guests: answers the protocol of core/backend.py.
 
 What is in the other files, from the bottom up: `metadata` (the last line of a description), `guests` (who is meant),
-`listing` (the API's list, and the tree), `preflight` (why something would fail), `tasks` (when a task has ended), `workers`
-(many guests at once), `operations` (what is done to one guest). Here they are put together. Called by the bridge.
+`listing` (the API's list, and the tree), `preflight` (why something would fail), `tasks` (when a task has ended),
+`workers` (many guests at once), `operations` (what is done to one guest). Here they are put together. Called by the
+bridge.
 
-Each guest is a target, ``qemu/100``. A batch cannot count as one: guests are done in parallel, and the error of each that
-failed stands in the place of its report.
+Each guest is a target, ``qemu/100``. A batch cannot count as one: guests are done in parallel, and the error of each
+that failed stands in the place of its report.
 """
 
 from __future__ import annotations
@@ -234,7 +235,9 @@ class PveBackend(Immediate):
         feature, config, wanted_config = None, None, None
         if (makes or (returns and desired.keep_current)) and not guest.template:
             answer = operations.read(guest, f"ask what {guest.words} can do", "/feature", feature="snapshot")
-            feature = bool(int(answer["hasFeature"])) if isinstance(answer, Mapping) and "hasFeature" in answer else None
+            feature = (
+                bool(int(answer["hasFeature"])) if isinstance(answer, Mapping) and "hasFeature" in answer else None
+            )
             if feature is False or (self.options.vmstate and guest.type == QEMU):
                 config = operations.read(guest, f"read the configuration of {guest.words}", "/config")
         if returns:
@@ -376,7 +379,7 @@ class PveBackend(Immediate):
         return Metadata(desired.owner, desired.policy, dict(desired.labels or {}), run=self._run, **more)
 
     def _replace(self, guest: Guest, change: Change) -> dict[str, Any]:
-        """Take a new snapshot of the name of one that is there. Names cannot be changed, so another one bridges the gap."""
+        """Take a new snapshot of the name of one that is there. None can be renamed, so another one bridges the gap."""
         old = self._listings[guest.target].find(change.name)
         text = compose(self._desired.description or "", self._metadata(self._desired))
         bridge = f"new-{self._run}"
@@ -410,7 +413,9 @@ class PveBackend(Immediate):
     def _old(self, guest: Guest, name: str) -> Listed:
         listed = self._listings[guest.target].find(name)
         if listed is None:
-            raise RestorePointError(f"change snapshot {name!r} of {guest.words}", "it is not there", "look at the guest")
+            raise RestorePointError(
+                f"change snapshot {name!r} of {guest.words}", "it is not there", "look at the guest"
+            )
         return listed
 
     def _destroy(self, guest: Guest, change: Change) -> dict[str, Any]:
@@ -468,7 +473,9 @@ class PveBackend(Immediate):
             text = compose(listed.description, dataclasses.replace(listed.metadata, once=once))
             self.operations.describe(guest, name, text)
         except RestorePointError as error:
-            self._note_warnings(guest, [f"it was returned, but that once: {token} is used up could not be noted: {error}"])
+            self._note_warnings(
+                guest, [f"it was returned, but that once: {token} is used up could not be noted: {error}"]
+            )
 
     def settle(self, changes: Sequence[Change]) -> Sequence[Outcome]:
         """Wait for guests that start after a return. See core/backend.py."""

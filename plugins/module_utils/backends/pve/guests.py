@@ -23,7 +23,8 @@ from ...pve import PveError
 from .metadata import LXC, QEMU
 
 SELECT = "select guests"
-#: Storages that return only to the newest snapshot (PVE/Storage/ZFSPoolPlugin.pm, which the ZFS-over-iSCSI one inherits).
+#: Storages that return only to the newest snapshot (PVE/Storage/ZFSPoolPlugin.pm, which the ZFS-over-iSCSI one
+#: inherits).
 NEWEST_ONLY = ("zfspool", "zfs")
 _RANGE = re.compile(r"(\d+)-(\d+)")
 _GLOB = re.compile(r"[*?\[]")
@@ -134,7 +135,7 @@ def _guest(item: Mapping[str, Any]) -> Guest:
 
 
 def words(values: Iterable[Any] | None) -> tuple[str, ...]:
-    """Return the words of a list as people and surveys give it: also several in one text, by commas, blanks or lines."""
+    """Return the words of a list as people and surveys give it: several in one text too, by commas, blanks or lines."""
     found = (each for value in values or () for each in re.split(r"[,\s]+", str(value)))
     return tuple(dict.fromkeys(each for each in found if each))
 

@@ -80,7 +80,7 @@ def _look(
 
 
 def guest_result(guest: Guest, listing: Listing | None = None) -> dict[str, Any]:
-    """Return a guest that matched, as results show it. With its listing, ``running`` and the parent are of this moment."""
+    """Return a guest that matched, as results show it; with its listing, whether it runs at this moment."""
     found: dict[str, Any] = {
         "target": guest.target,
         **guest.facts(),

@@ -102,13 +102,12 @@ def _listed(name: str, item: Mapping[str, Any], depth: int) -> Listed:
 
 def _depth(name: str, items: Mapping[str, Mapping[str, Any]]) -> int:
     """Count a snapshot's ancestors: within one second, which is all that snaptime tells, they are the older ones."""
-    depth, seen = 0, {name}
-    parent = items[name].get("parent")
+    seen = {name}
+    parent = str(items[name].get("parent"))
     while parent in items and parent not in seen:
         seen.add(parent)
-        depth += 1
-        parent = items[parent].get("parent")
-    return depth
+        parent = str(items[parent].get("parent"))
+    return len(seen) - 1
 
 
 def way_out(guest: Guest, snapshot: str) -> str:
@@ -154,7 +153,7 @@ def is_kept_aside(listed: Listed) -> bool:
 
 
 def tree_of(listing: Listing) -> list[dict[str, Any]]:
-    """Return the roots of the tree, each ``{name, created, description, ready, children}``; the present state is a leaf."""
+    """Return the roots of the tree, each ``{name, created, description, ready, children}``; the present is a leaf."""
     nodes: dict[str, dict[str, Any]] = {}
     for each in listing.snapshots:
         nodes[each.name] = {
@@ -164,11 +163,17 @@ def tree_of(listing: Listing) -> list[dict[str, Any]]:
             "ready": each.snapstate is None,
             "children": [],
         }
-    roots = []
+    roots: list[dict[str, Any]] = []
     for each in listing.snapshots:
         above = nodes.get(each.parent or "")
         (above["children"] if above else roots).append(nodes[each.name])
-    here = {"name": "current", "created": None, "description": "You are here!", "ready": True, "children": []}
+    here: dict[str, Any] = {
+        "name": "current",
+        "created": None,
+        "description": "You are here!",
+        "ready": True,
+        "children": [],
+    }
     above = nodes.get(listing.parent or "")
     (above["children"] if above else roots).append(here)
     return roots
@@ -182,9 +187,9 @@ def _time(epoch: int) -> str:
 def rendered(roots: Sequence[Mapping[str, Any]]) -> str:
     """Return a tree as text, in the layout of ``qm listsnapshot``, with times in UTC.
 
-    The layout is that of pve-guest-common's GuestHelpers.pm: four blanks for each level before the arrow, names padded so
-    that times line up, the time in 23 columns, and the first line of the description. Children go by time, the present
-    state last. Not by recursion: a chain may be as long as somebody likes.
+    The layout is that of pve-guest-common's GuestHelpers.pm: four blanks for each level before the arrow, names padded
+    so that times line up, the time in 23 columns, and the first line of the description. Children go by time, the
+    present state last. Not by recursion: a chain may be as long as somebody likes.
     """
     lines = []
     waiting = [(0, node) for node in reversed(roots)]

@@ -21,8 +21,8 @@ from typing import Any
 from ...core.errors import InvalidInput
 
 MARKER = "restorepoint: "
-#: A guest's own description may have 8 KiB (PVE/AbstractConfig.pm); a snapshot's has no limit of its own in the API, but
-#: lies in the same file of /etc/pve, which everything reads at each step.
+#: A guest's own description may have 8 KiB (PVE/AbstractConfig.pm); a snapshot's has no limit of its own in the API,
+#: but lies in the same file of /etc/pve, which everything reads at each step.
 MAX_BYTES = 8192
 QEMU, LXC = "qemu", "lxc"
 #: pve-configid (pve-common, JSONSchema.pm); the snapshot methods add maxLength 40.
@@ -68,7 +68,8 @@ def compose(description: str, metadata: Metadata) -> str:
 def split(text: str) -> tuple[str, Metadata]:
     """Return a description without its metadata, and the metadata.
 
-    The last line that can be read counts, wherever people have put theirs. Containers' descriptions come with a line end.
+    The last line that can be read counts, wherever people have put theirs. Containers' descriptions come with a line
+    end.
     """
     lines = text.rstrip("\n").split("\n")
     for number in range(len(lines) - 1, -1, -1):

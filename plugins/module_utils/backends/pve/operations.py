@@ -5,8 +5,8 @@
 """What is done to one guest: its tasks, what they need before and after, and what is found out when a call gets lost.
 
 Each function works on one guest and blocks until it is done; backend.py runs many at once. A task that failed is final,
-unless the guest was locked: then it is tried again until ``lock_timeout``. A call whose answer got lost is never made again
-before it was looked for, by its task and by what it would have done.
+unless the guest was locked: then it is tried again until ``lock_timeout``. A call whose answer got lost is never made
+again before it was looked for, by its task and by what it would have done.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Operations:
                     raise
 
     def find_again(self, guest: Guest, node: str) -> bool:
-        """Ask where a guest is that is not on ``node`` any more; say whether it is elsewhere now. One ask serves many."""
+        """Ask where a guest is that is not on ``node``; say whether it is elsewhere. One call serves many guests."""
         asked = time.monotonic()
         with self._lock:
             if self._resources[0] < asked - 0.5:
@@ -187,7 +187,7 @@ class Operations:
         raise PveError(attempt, f"{guest.words} moves from node to node", "wait until it has settled")
 
     def _look_for(self, guest: Guest, node: str, kind: str, since: float) -> Upid | None:
-        """Return the newest task of that type on a guest that began after ``since`` and that we have not had, if any."""
+        """Return the newest task of that type on a guest that began after ``since`` and is not known yet, if any."""
         skew = self.client.transport.skew
         first = int(since - _UNKNOWN_SKEW if skew is None else since + skew - _ROUNDING)
         for pause in _LOOKS:
@@ -195,7 +195,9 @@ class Operations:
             params = {"vmid": guest.vmid, "since": first, "source": "all", "limit": 500}
             with contextlib.suppress(PveError):
                 listed = self.client.get(f"look for the task of {guest.words}", f"/nodes/{node}/tasks", **params)
-                found = [each for each in _upids(listed) if each.type == kind and each.user == self.client.transport.user]
+                found = [
+                    each for each in _upids(listed) if each.type == kind and each.user == self.client.transport.user
+                ]
                 with self._lock:
                     found = [each for each in found if each.text not in self._seen]
                 if found:
@@ -271,11 +273,11 @@ class Operations:
             self.watcher.wait(parsed, attempt)
 
     def delete(self, guest: Guest, name: str, force: bool = False) -> Done:
-        """Remove a snapshot, and wait until that is done. Raises RestorePointError, with the way out where it is stuck."""
+        """Remove a snapshot, and wait for that. Raises RestorePointError, with the way out where it is stuck."""
         attempt = f"remove snapshot {name!r} of {guest.words}"
         self.step(guest, "remove", snapshot=name)
         kind = "qmdelsnapshot" if guest.type == QEMU else "vzdelsnapshot"
-        params = {"force": True} if force else {}
+        params: dict[str, Any] = {"force": True} if force else {}
         path = f"/snapshot/{name}"
         try:
             done = self.task(guest, attempt, "DELETE", path, kind, **params)
@@ -299,7 +301,9 @@ class Operations:
         """Take a lock away that nobody holds any more. Only root@pam with a ticket may, and only for VMs."""
         attempt = f"unlock {guest.words}"
         if guest.type != QEMU:
-            raise PveError(attempt, "the API has no way for containers", f"run `pct unlock {guest.vmid}` on {guest.node}")
+            raise PveError(
+                attempt, "the API has no way for containers", f"run `pct unlock {guest.vmid}` on {guest.node}"
+            )
         self.step(guest, "unlock")
         node = guest.node
         try:
@@ -338,7 +342,7 @@ class Operations:
         attempt = f"return {guest.words} to snapshot {name!r}"
         self.step(guest, "roll_back", snapshot=name)
         kind = "qmrollback" if guest.type == QEMU else "vzrollback"
-        params = {"start": True} if start else {}
+        params: dict[str, Any] = {"start": True} if start else {}
         try:
             done = self.task(guest, attempt, "POST", f"/snapshot/{name}/rollback", kind, **params)
         except TaskFailed as error:
@@ -350,7 +354,9 @@ class Operations:
             now = self._lock_of(guest)
             if now == "rollback":
                 way = f"run `{guest.tool} unlock {guest.vmid}` on {guest.node} and return again, or set repair: true"
-                raise RestorePointError(attempt, f"{error.reason}; the guest is stopped and half returned", way) from error
+                raise RestorePointError(
+                    attempt, f"{error.reason}; the guest is stopped and half returned", way
+                ) from error
             raise
         self.step(guest, "rolled_back", snapshot=name)
         return done

@@ -4,8 +4,8 @@
 
 """Why a change of a guest would fail, before anything is begun: every reason at once. Pure; called by backend.py.
 
-Which facts forbid what is Proxmox VE's own rule (pve-guest-common, AbstractConfig.pm, and the API's permissions); it would
-say so itself, but one guest after the other, and some of it only in the middle of a run.
+Which facts forbid what is Proxmox VE's own rule (pve-guest-common, AbstractConfig.pm, and the API's permissions); it
+would say so itself, but one guest after the other, and some of it only in the middle of a run.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _RAM_BLOCKERS = re.compile(r"amd-sev|intel-tdx|virtiofs\d+")
 class Facts:
     """What was found out about one guest. None is what nobody asked for, or nobody may tell.
 
-    ``has_feature``: its storage can take snapshots. ``config``: its present configuration. ``wanted_config``: that of the
-    snapshot to return to. ``chains``: the storages whose qcow2 volumes are chains of snapshots.
+    ``has_feature``: its storage can take snapshots. ``config``: its present configuration. ``wanted_config``: that of
+    the snapshot to return to. ``chains``: the storages whose qcow2 volumes are chains of snapshots.
     """
 
     guest: Guest
@@ -62,7 +62,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Permissions:
-    """What /access/permissions said: privileges by path. None where it could not be asked: then nothing is forbidden."""
+    """What /access/permissions said: privileges by path. None where it could not be asked: then all is allowed."""
 
     paths: Mapping[str, Mapping[str, int]] | None = None
     user: str = ""
@@ -71,8 +71,8 @@ class Permissions:
     def lacks(self, vmid: int, *privileges: str) -> bool:
         """Say whether all of these privileges are missing on a guest.
 
-        The answer holds every path that somebody's rule names; a guest that it does not name has what the paths above it
-        propagate (AccessControl.pm, get_effective_permissions).
+        The answer holds every path that somebody's rule names; a guest that it does not name has what the paths above
+        it propagate (AccessControl.pm, get_effective_permissions).
         """
         if self.paths is None:
             return False
@@ -124,7 +124,9 @@ def blockers(facts: Facts, desired: Desired, asked: Asked, permissions: Permissi
 def _state_blockers(facts: Facts, asked: Asked) -> Iterator[Blocker]:
     guest = facts.guest
     if guest.template:
-        yield Blocker(guest.target, f"{guest.words} is a template", "exclude it", frozenset(core.DONE) - {core.DESCRIBE})
+        yield Blocker(
+            guest.target, f"{guest.words} is a template", "exclude it", frozenset(core.DONE) - {core.DESCRIBE}
+        )
     if guest.lock is not None and not (asked.repair and asked.can_unlock and guest.lock in LEFT_BEHIND):
         yield Blocker(guest.target, f"it is locked ({guest.lock})", lock_remedy(facts, asked))
 
@@ -136,7 +138,9 @@ def lock_remedy(facts: Facts, asked: Asked) -> str:
         return "wait until that has ended, or set a longer lock_timeout"
     unlock = f"run `{guest.tool} unlock {guest.vmid}` on {guest.node}"
     if asked.repair and not asked.can_unlock:
-        why = "for containers the API has no way" if guest.type == LXC else "only root@pam with a password, or pvesh, may"
+        why = (
+            "for containers the API has no way" if guest.type == LXC else "only root@pam with a password, or pvesh, may"
+        )
         return f"if no task of it is running, {unlock}: repair cannot, {why}"
     broken = facts.listing.broken
     if broken:
@@ -145,9 +149,7 @@ def lock_remedy(facts: Facts, asked: Asked) -> str:
     return f"if no task of it is running, {unlock}{again}, or set repair: true"
 
 
-def _permission_blockers(
-    facts: Facts, desired: Desired, asked: Asked, permissions: Permissions
-) -> Iterator[Blocker]:
+def _permission_blockers(facts: Facts, desired: Desired, asked: Asked, permissions: Permissions) -> Iterator[Blocker]:
     guest = facts.guest
     wanted: list[tuple[tuple[str, ...], frozenset[str]]] = [
         (("VM.Snapshot",), _SNAPSHOTS),
@@ -191,7 +193,7 @@ def _storage_remedy(guest: Guest) -> str:
 
 
 def no_snapshot_reasons(config: Mapping[str, Any], kind: str) -> str:
-    """Say what in a configuration may be why its storage cannot take snapshots. Which volume it is, the API does not tell."""
+    """Say what in a configuration may be why no snapshot can be taken. Which volume it is, the API does not tell."""
     found = volumes(config, kind)
     outside = [f"{key} is {volume} of the host" for key, volume in found.items() if volume.startswith("/")]
     if outside:

@@ -4,10 +4,10 @@
 
 """Waits for tasks: one list of a node's tasks stands for the status of each. Called by operations.py.
 
-The rules are measured (docs/pve.md): the list for five or more pending tasks, single questions below; ``source=all`` with a
-``limit`` well above the number of tasks; ``since`` from the UPIDs themselves, so that clocks do not matter; a task that the
-list does not show, or that is overdue, is asked for by itself, and so is each before it is given up. A task that failed is
-final at once, and one that ends exactly at the deadline has ended.
+The rules are measured (docs/pve.md): the list for five or more pending tasks, single questions below; ``source=all``
+with a ``limit`` well above the number of tasks; ``since`` from the UPIDs themselves, so that clocks do not matter; a
+task that the list does not show, or that is overdue, is asked for by itself, and so is each before it is given up. A
+task that failed is final at once, and one that ends exactly at the deadline has ended.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class TaskWatcher:
         return any_ended
 
     def _listed(self, node: str, pending: Mapping[str, _Waiting]) -> dict[str, str | None]:
-        """Return what the node's task list says of the pending tasks: None is running. Empty where it cannot be read."""
+        """Return what the node's list says of the pending tasks: None is running. Empty where it cannot be read."""
         since = min(each.upid.starttime for each in pending.values())
         limit = max(_LEAST_LIMIT, 4 * len(pending))
         try:
@@ -190,7 +190,7 @@ class TaskWatcher:
 
 
 def _states(found: Any, pending: Mapping[str, Any]) -> Iterable[tuple[str, str | None]]:
-    """Yield (UPID, exit status or None) of the tasks that are waited for; of one that is listed twice the last counts."""
+    """Yield (UPID, exit status or None) of tasks that are waited for; where one is there twice, the last counts."""
     if not isinstance(found, list):
         return
     for item in found:

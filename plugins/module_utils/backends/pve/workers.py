@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, Union
+from typing import Any, Callable
 
 from ...core.errors import NotBegun, RestorePointError
 
@@ -27,11 +27,12 @@ class Job:
     work: Callable[[], Any]
 
 
-def in_parallel(jobs: Sequence[Job], parallel: int, stop_on_failure: bool = False) -> list[Union[Any, RestorePointError]]:
-    """Do all jobs, at most ``parallel`` of a node at once; return what each gives, or the error in its place.
+def in_parallel(jobs: Sequence[Job], parallel: int, stop_on_failure: bool = False) -> list[Any]:
+    """Do all jobs, at most ``parallel`` of a node at once; return what each gives, or the RestorePointError in its
+    place.
 
-    With ``stop_on_failure`` none is begun any more once one has failed; NotBegun is their error. An interrupt of the main
-    thread lets those that run end in the background, and begins no others.
+    With ``stop_on_failure`` none is begun any more once one has failed; NotBegun is their error. An interrupt of the
+    main thread lets those that run end in the background, and begins no others.
     """
     outcomes: list[Any] = [None] * len(jobs)
     nodes: dict[str, deque[int]] = {}
@@ -78,6 +79,5 @@ def _attempted(job: Job) -> Any:
     except RestorePointError as error:
         return error
     except Exception as error:  # a defect of ours: the others' outcomes must not be lost with it
-        return RestorePointError(
-            f"work on {job.words}", f"{type(error).__name__}: {error}", "report this, it is a defect of restorepoint.core"
-        )
+        remedy = "report this, it is a defect of restorepoint.core"
+        return RestorePointError(f"work on {job.words}", f"{type(error).__name__}: {error}", remedy)
