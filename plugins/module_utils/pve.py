@@ -295,7 +295,7 @@ def _innermost(error: BaseException) -> str:
             break
         error = inner
     text = " ".join(str(getattr(error, "strerror", None) or error.args[-1] if error.args else error).split())
-    return text or type(error).__name__
+    return re.sub(r"^\w+\(.*?\): ", "", text) or type(error).__name__
 
 
 class PveshTransport:

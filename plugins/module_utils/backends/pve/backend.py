@@ -41,6 +41,13 @@ from .workers import Job, in_parallel
 
 _LOCK_POLL = 2.0
 _LEAST_UNDO_SECONDS = 60.0
+#: What may be planned for each state.
+_VERBS = {
+    "present": frozenset({core.CREATE, core.REPLACE, core.DESCRIBE}),
+    "absent": frozenset({core.DESTROY}),
+    "rolled_back": frozenset({core.ROLL_BACK}),
+    "pruned": frozenset({core.DESTROY}),
+}
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,7 @@ class PveBackend(Immediate):
         self._listings: dict[str, Listing] = {}
         self._desired = Desired(state="present")
         self._asides: dict[str, str] = {}
+        self._waited: set[str] = set()
         self._committed: dict[Change, None] = {}
         self._undone: dict[Change, RestorePointError | None] = {}
         self._operations: Operations | None = None
@@ -150,11 +158,18 @@ class PveBackend(Immediate):
         if not chosen:
             return []
         permissions = self._permissions()
-        self._wait_for_locks(chosen)
         chains = self._chains(desired)
         facts = self.for_each(chosen, lambda guest: self._facts(guest, desired, chains))
+        found = [self._situation(each, desired, permissions) for each in facts]
+        if self._waits_for(facts, found, desired):
+            # Whoever held a lock may have changed anything.
+            again = {each.guest.target: each.guest for each in facts if each.guest.target in self._waited}
+            read = self.for_each(list(again.values()), lambda guest: self._facts(guest, desired, chains))
+            anew = {each.guest.target: each for each in read}
+            facts = [anew.get(each.guest.target, each) for each in facts]
+            found = [self._situation(each, desired, permissions) for each in facts]
         self._listings = {each.guest.target: each.listing for each in facts}
-        return [self._situation(each, desired, permissions) for each in facts]
+        return found
 
     def for_each(self, chosen: Sequence[Guest], read: Callable[[Guest], Any]) -> list[Any]:
         """Read something of each guest, several at once; raise one error that names all that could not be read."""
@@ -182,20 +197,48 @@ class PveBackend(Immediate):
             return Permissions(user=user)
         return Permissions(found if isinstance(found, dict) else None, user)
 
-    def _wait_for_locks(self, chosen: Sequence[Guest]) -> None:
-        """Give those who work on a guest until ``lock_timeout`` to end; what is locked then is a blocker."""
+    def _waits_for(self, facts: Sequence[Facts], found: Sequence[Situation], desired: Desired) -> bool:
+        """Give those who work on a guest until ``lock_timeout`` to end; say whether anybody was waited for.
+
+        Not where nothing is to be done to the guest, where something else stands in the way of the call in any case, or
+        where a lock was left behind by a task that is no more.
+        """
+        acts = [each for each in facts if self._may_act(each, desired)]
+        locked = [each.guest for each in acts if each.guest.lock and not self._will_unlock(each.guest)]
+        others = [
+            blocker
+            for each, situation in zip(facts, found)
+            for blocker in situation.blockers
+            if each in acts and not preflight.is_lock(blocker) and blocker.verbs & _VERBS[desired.state]
+        ]
+        if not locked or others or all(self._is_left_behind(guest) for guest in locked):
+            return False
+        self._waited = {guest.target for guest in locked}
         client = self.operations.client
         until = time.monotonic() + min(self.options.lock_timeout, client.deadline.left())
-        while True:
-            locked = [guest for guest in chosen if guest.lock and not self._will_unlock(guest)]
-            if not locked or time.monotonic() >= until or all(self._is_left_behind(guest) for guest in locked):
-                return
+        while any(guest.lock for guest in locked) and time.monotonic() < until:
             self.operations.step(locked[0], "waits", reason=f"{len(locked)} guests are locked")
-            time.sleep(min(_LOCK_POLL, max(0.1, until - time.monotonic())))
+            time.sleep(min(_LOCK_POLL, max(0.0, until - time.monotonic())))
             answer = client.get("look at the guests' locks", "/cluster/resources", type="vm")
-            locks = {guest.target: guest.lock for guest in read_cluster(answer).guests}
-            for guest in chosen:
-                guest.lock = locks.get(guest.target, guest.lock)
+            now = {guest.target: guest for guest in read_cluster(answer).guests}
+            for guest in locked:
+                if guest.target in now:
+                    guest.lock, guest.node = now[guest.target].lock, now[guest.target].node
+        return True
+
+    def _may_act(self, facts: Facts, desired: Desired) -> bool:
+        """Say whether anything may have to be done to a guest. What the plan says then is another matter."""
+        snapshot = facts.listing.find(desired.name) if desired.name else None
+        if desired.state == "present":
+            return (
+                snapshot is None
+                or desired.replace
+                or desired.description not in (None, snapshot.description)
+                or (desired.labels is not None and dict(desired.labels) != dict(snapshot.metadata.labels))
+            )
+        if desired.state == "pruned":
+            return bool(facts.listing.snapshots)
+        return snapshot is not None and (desired.once is None or desired.once not in snapshot.metadata.once)
 
     def _will_unlock(self, guest: Guest) -> bool:
         options = self.options

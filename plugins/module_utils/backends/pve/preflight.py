@@ -131,6 +131,11 @@ def _state_blockers(facts: Facts, asked: Asked) -> Iterator[Blocker]:
         yield Blocker(guest.target, f"it is locked ({guest.lock})", lock_remedy(facts, asked))
 
 
+def is_lock(blocker: Blocker) -> bool:
+    """Say whether a blocker is a lock, which may pass."""
+    return blocker.reason.startswith("it is locked (")
+
+
 def lock_remedy(facts: Facts, asked: Asked) -> str:
     """Return the way out of a lock, as exact as it can be."""
     guest = facts.guest
