@@ -246,6 +246,8 @@ class HttpsTransport:
             remedy = "give the cluster's CA (/etc/pve/pve-root-ca.pem) as ca_path, and as api_host a name in the" \
                      " certificate"  # fmt: skip
             return Lost(f"the certificate of {where} is not trusted: {_innermost(error)}", False, True, remedy)
+        if isinstance(error, getattr(exceptions, "JSONDecodeError", ())):
+            return Lost(f"{where} does not answer as Proxmox VE does", maybe_done=True)
         if isinstance(error, exceptions.ConnectTimeout):
             return Lost(f"{where} did not accept a connection in time", maybe_done=False)
         if isinstance(error, exceptions.ReadTimeout):

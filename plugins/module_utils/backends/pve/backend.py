@@ -101,6 +101,7 @@ class PveBackend(Immediate):
         self._desired = Desired(state="present")
         self._asides: dict[str, str] = {}
         self._waited: set[str] = set()
+        self._noted: set[str] = set()
         self._committed: dict[Change, None] = {}
         self._undone: dict[Change, RestorePointError | None] = {}
         self._operations: Operations | None = None
@@ -336,6 +337,9 @@ class PveBackend(Immediate):
 
     def commit(self, changes: Sequence[Change]) -> Sequence[Outcome]:
         """Make changes, in parallel across guests and one after the other on each. See core/backend.py."""
+        for node in sorted({self.guests[change.target].node for change in changes} - self._noted):
+            self._noted.add(node)
+            self.operations.note_tasks(node)
         return self._spread(changes, self._commit_one, self.options.undoes)
 
     def _spread(self, changes: Sequence[Change], act: Callable[[Change], Any], stop_on_failure: bool) -> list[Outcome]:

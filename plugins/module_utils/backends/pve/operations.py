@@ -36,6 +36,7 @@ _SENDS = 3
 #: How far our clock and a node's may be apart where the API does not tell its time, in seconds.
 _UNKNOWN_SKEW = 300
 _ROUNDING = 2
+_NOTED_SECONDS = 60
 _STOP_SECONDS = 15.0
 _POLL_STATUS = 0.5
 
@@ -57,7 +58,8 @@ class TaskFailed(RestorePointError):
     """A task ended with an error. ``status`` is its exit status."""
 
     def __init__(self, attempt: str, upid: Upid, status: str, remedy: str) -> None:
-        super().__init__(attempt, f"{status.strip()} (task {upid.text} on {upid.node})", remedy)
+        words = "its worker was killed (unexpected status)" if status == "unexpected status" else status.strip()
+        super().__init__(attempt, f"{words} (task {upid.text} on {upid.node})", remedy)
         self.upid = upid
         self.status = status.strip()
 
@@ -132,7 +134,7 @@ class Operations:
         method: str,
         path: str,
         kind: str,
-        remedy: str = "correct what it complains about, and try again",
+        remedy: str = "see to that on the node, and try again",
         **params: Any,
     ) -> Done:
         """Make a call that starts a task, and wait for its end.
@@ -185,6 +187,19 @@ class Operations:
                 self._seen.add(upid.text)
             return upid
         raise PveError(attempt, f"{guest.words} moves from node to node", "wait until it has settled")
+
+    def note_tasks(self, node: str) -> None:
+        """Note which tasks a node has had lately, so that none of them is ever taken for one of a call that got lost.
+
+        A start time has the grain of a second, which alone does not tell two tasks of one guest apart.
+        """
+        skew = self.client.transport.skew
+        since = int(time.time() + skew - _NOTED_SECONDS if skew is not None else time.time() - _UNKNOWN_SKEW)
+        with contextlib.suppress(PveError):
+            params = {"source": "all", "limit": 500, "since": since}
+            listed = self.client.get(f"list the tasks of {node}", f"/nodes/{node}/tasks", **params)
+            with self._lock:
+                self._seen.update(each.text for each in _upids(listed))
 
     def _look_for(self, guest: Guest, node: str, kind: str, since: float) -> Upid | None:
         """Return the newest task of that type on a guest that began after ``since`` and is not known yet, if any."""
