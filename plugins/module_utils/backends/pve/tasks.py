@@ -27,6 +27,8 @@ FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.25, 1.0, 1.5
 LIST_FROM = 5
 _LEAST_LIMIT = 200
 _OVERDUE = 20.0
+#: A list may not show a task yet that is younger than this, in seconds.
+_LAG = 1.0
 #: What a list says of a task that has not ended, if it says anything.
 _RUNNING = ("", "RUNNING", "running")
 #: UPID:node:pid:pstart:starttime:type:id:user: (pve-common, UPID.pm)
@@ -151,15 +153,15 @@ class TaskWatcher:
 
     def _poll(self, node: str, pending: Mapping[str, _Waiting]) -> bool:
         """Ask once for each pending task; say whether any has ended."""
-        known: dict[str, str | None] = {}
-        if len(pending) >= LIST_FROM:
-            known = self._listed(node, pending)
+        listed = len(pending) >= LIST_FROM
+        known = self._listed(node, pending) if listed else {}
         now = time.monotonic()
         any_ended = False
         for text, waiting in pending.items():
             status = known.get(text)
             overdue = now - waiting.since > _OVERDUE and now - waiting.asked > _OVERDUE / 2
-            if status is None and (text not in known or overdue):
+            absent = text not in known and (not listed or now - waiting.since > _LAG)
+            if status is None and (absent or overdue):
                 waiting.asked = now
                 status = self._single(waiting)
             if status is not None or waiting.error is not None:
