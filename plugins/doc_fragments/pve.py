@@ -13,8 +13,8 @@ options:
   transport:
     description:
       - V(https) speaks to the API over HTTPS, from anywhere, with a user or a token.
-      - V(pvesh) runs the program C(pvesh) on the host that the module runs on, which has to be a node of the cluster. It
-        needs root, and no credential.
+      - V(pvesh) runs the program C(pvesh) on the host that the module runs on, which has to be a node of the cluster.
+        It needs root, and no credential.
     type: str
     choices: [https, pvesh]
     default: https
@@ -73,10 +73,10 @@ options:
   vmid:
     description:
       - Ids of guests, and ranges such as V(100-120). A range means the guests that are in it.
-      - Together with O(guest) this says which guests are named. Without either, all guests are, before the options below
-        narrow it down.
-      - Several in one text, with commas or blanks between them, are taken apart, as surveys give them. So it is with the
-        other lists.
+      - Together with O(guest) this says which guests are named. Without either, all guests are, before the options
+        below narrow it down.
+      - Several in one text, with commas or blanks between them, are taken apart, as surveys give them. So it is with
+        the other lists.
     type: list
     elements: str
   guest:

@@ -38,8 +38,8 @@ options:
   name:
     description:
       - The name of the snapshot. Needed for every O(state) except V(pruned).
-      - 2 to 40 characters of C(a-zA-Z0-9_-), beginning with a letter. Proxmox VE reserves C(current), for VMs C(pending)
-        and for containers C(vzdump).
+      - 2 to 40 characters of C(a-zA-Z0-9_-), beginning with a letter. Proxmox VE reserves C(current), for VMs
+        C(pending) and for containers C(vzdump).
       - The lookup P(restorepoint.core.snapshot_name#lookup) makes a name that is valid for every backend.
     type: str
     aliases: [snapname]
@@ -84,8 +84,9 @@ options:
     default: false
   once:
     description:
-      - A token, such as a job id or a date. A guest is returned to a snapshot at most once for each token, so a job that
-        is started again by accident does not throw away what came after. It is noted in the snapshot's description.
+      - A token, such as a job id or a date. A guest is returned to a snapshot at most once for each token, so a job
+        that is started again by accident does not throw away what came after. It is noted in the snapshot's
+        description.
     type: str
   only_if_current_parent:
     description:

@@ -149,8 +149,8 @@ snapshots:
     extra:
       description:
         - What only Proxmox VE has. The guest (C(vmid), C(guest), C(node), C(type)), C(vmstate) (with RAM),
-          C(current_parent) (the present state is based on it), C(sequence) (the number of its ancestors), and where there
-          is one, C(snapstate), C(fault), C(once) and C(aside_of).
+          C(current_parent) (the present state is based on it), C(sequence) (the number of its ancestors), and where
+          there is one, C(snapstate), C(fault), C(once) and C(aside_of).
       type: dict
       sample: {"vmid": 100, "guest": "web", "node": "pve1", "type": "qemu", "vmstate": false, "current_parent": true}
     config:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import json
 import os
 import pathlib
@@ -50,10 +51,9 @@ class Sample:
 
 def peers() -> pathlib.Path:
     """Return the programs of an environment with PyPI's ansible package, which carries community.proxmox."""
-    from cores import newest_core
-    from environments import environment
-
-    return environment("peers", newest_core()[1], ["ansible", "proxmoxer", "requests"])
+    cores, environments = (importlib.import_module(each) for each in ("cores", "environments"))
+    packages = ["ansible", "proxmoxer", "requests"]
+    return pathlib.Path(environments.environment("peers", cores.newest_core()[1], packages))
 
 
 @contextlib.contextmanager
@@ -72,7 +72,7 @@ def server(guests: int, nodes: int, task_seconds: float) -> Iterator[dict[str, A
 def measure(argv: list[str], environment: dict[str, str]) -> Sample:
     """Run a command to its end; a command that fails ends the benchmark."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    done = subprocess.run(argv, env={**os.environ, **environment}, capture_output=True, text=True)
+    done = subprocess.run(argv, check=False, env={**os.environ, **environment}, capture_output=True, text=True)
     wall, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode != 0:
         sys.exit(f"{' '.join(argv)} failed:\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
@@ -193,7 +193,8 @@ def memory(options: argparse.Namespace, folder: pathlib.Path) -> None:
         arguments.write_text(json.dumps({"ANSIBLE_MODULE_ARGS": told_module}))
         path = str(REPOSITORY / "plugins" / "modules" / "pve_snapshot.py")
         started = time.monotonic()
-        done = subprocess.run([sys.executable, "-c", code, path, str(arguments)], capture_output=True, text=True)
+        argv = [sys.executable, "-c", code, path, str(arguments)]
+        done = subprocess.run(argv, check=False, capture_output=True, text=True)
         wall = time.monotonic() - started
         result = json.loads(done.stdout)
         created = sum(each["action"] == "created" for each in result["results"])

@@ -302,8 +302,6 @@ class PveBackend(Immediate):
         shown = [each for each in listing.snapshots if not self._goes_anyway(guest, each, desired)]
         snapshot = listing.find(desired.name) if desired.name else None
         volumes = preflight.newest_only(facts, self.cluster) if desired.state == "rolled_back" else []
-        if volumes and not desired.destroy_newer and snapshot is not None and snapshot.snapstate is None:
-            self._note_storage(guest, volumes)
         return Situation(
             guest.target,
             snapshots=tuple(as_snapshot(guest, each, listing) for each in shown if not is_kept_aside(each)),
@@ -313,10 +311,6 @@ class PveBackend(Immediate):
             warnings=tuple(preflight.mentions(listing, guest, desired, asked)),
             newest_only=bool(volumes),
         )
-
-    def _note_storage(self, guest: Guest, volumes: Sequence[str]) -> None:
-        if self.options.progress is not None:
-            self.operations.step(guest, "checked", newest_only=list(volumes))
 
     def _goes_anyway(self, guest: Guest, listed: Listed, desired: Desired) -> bool:
         """Say whether a half made snapshot is removed on the way: then the plan need not know of it."""

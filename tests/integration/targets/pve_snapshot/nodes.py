@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Prints an inventory whose hosts are the nodes of the test server: each has its own pvesh on PATH. Called by runme.sh."""
+"""Prints an inventory whose hosts are the nodes of the test server, each with its own pvesh. Called by runme.sh."""
 
 from __future__ import annotations
 

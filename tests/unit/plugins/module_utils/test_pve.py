@@ -51,12 +51,16 @@ def client(transport, seconds=60.0):
 LOST, NOT_SENT = Lost("the connection failed", maybe_done=True), Lost("no connection", maybe_done=False)
 
 
-@pytest.mark.parametrize("error", [LOST, NOT_SENT, Refused(595, "No route"), Refused(500, "got timeout"), Refused(503, "")])
+@pytest.mark.parametrize(
+    "error", [LOST, NOT_SENT, Refused(595, "No route"), Refused(500, "got timeout"), Refused(503, "")]
+)
 def test_reading_is_repeated_after_what_may_pass(error):
     assert client(Transport(error, error, {"a": 1})).get("read it", "/a") == {"a": 1}
 
 
-@pytest.mark.parametrize("error", [Refused(403, "denied"), Refused(500, "does not exist"), Lost("x", False, final=True)])
+@pytest.mark.parametrize(
+    "error", [Refused(403, "denied"), Refused(500, "does not exist"), Lost("x", False, final=True)]
+)
 def test_reading_is_not_repeated_after_what_does_not_pass(error):
     transport = Transport(error)
     with pytest.raises(PveError):
@@ -85,7 +89,7 @@ def test_nothing_is_repeated_beyond_the_deadline():
 
 def test_a_missing_privilege_is_named_with_its_place():
     transport = Transport(Refused(403, "Permission check failed (/vms/100, VM.Snapshot|VM.Snapshot.Rollback)"))
-    with pytest.raises(PveError, match="VM.Snapshot or VM.Snapshot.Rollback on /vms/100"):
+    with pytest.raises(PveError, match=r"VM\.Snapshot or VM\.Snapshot\.Rollback on /vms/100"):
         client(transport).send("return it", "POST", "/a")
 
 

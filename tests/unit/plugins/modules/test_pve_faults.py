@@ -88,11 +88,12 @@ def test_what_does_not_pass_ends_in_one_sentence_and_nothing_is_left(pve, call, 
     if (call, fault) == ("POST */snapshot", "garbage"):
         judge(pve, "present", result)  # each was carried out, and its task was found
         return
-    assert result["failed"] and result["msg"].startswith("Cannot ")
+    assert result["failed"]
+    assert result["msg"].startswith("Cannot ")
     for vmid in GUESTS:
         # Only where even looking was impossible can something be left, and then it is said.
         assert pve.is_clean(vmid)
-        assert is_reached(pve, "present", vmid) is False or f"/{vmid}" in result["msg"] or "GET */snapshot" == call
+        assert is_reached(pve, "present", vmid) is False or f"/{vmid}" in result["msg"] or call == "GET */snapshot"
 
 
 @pytest.mark.parametrize("vmid", [100, 200])
@@ -111,7 +112,8 @@ def test_with_keep_the_others_stay(pve):
     options = prepared(pve, "present")
     pve.server.faults.at("POST */100/snapshot", 1, faults.fail_task("volume:*", "zfs error: out of space"))
     result = pve.state(**options, on_failure="keep")
-    assert result["failed"] and result["changed"]
+    assert result["failed"]
+    assert result["changed"]
     assert [each["action"] for each in result["results"]] == ["failed", "created", "created"]
     judge(pve, "present", result)
 
@@ -151,7 +153,8 @@ def test_a_removal_that_hangs_is_reported_and_not_stopped(pve):
     prepared(pve, "absent")
     pve.server.faults.at("DELETE */100/*", 1, faults.hang_task())
     result = pve.state(vmid=[100], name="one", state="absent", timeout=1)
-    assert "had not ended by the deadline (UPID:" in result["msg"] and "follow that task" in result["msg"]
+    assert "had not ended by the deadline (UPID:" in result["msg"]
+    assert "follow that task" in result["msg"]
 
 
 @pytest.mark.parametrize("number", range(1, 12))
@@ -181,7 +184,8 @@ def test_a_privilege_that_is_taken_away_in_between_is_named(pve):
     options = {"vmid": [100, 101], "name": "one", "api_user": "snap@pve"}
     pve.server.faults.at("POST */snapshot", 1, faults.revoke("snap@pve", "VM.Snapshot"))
     result = pve.state(**options)
-    assert "Permission check failed (/vms/10" in result["msg"] and "VM.Snapshot on /vms/10" in result["msg"]
+    assert "Permission check failed (/vms/10" in result["msg"]
+    assert "VM.Snapshot on /vms/10" in result["msg"]
     assert not any(is_reached(pve, "present", vmid) for vmid in (100, 101))
 
 
@@ -189,11 +193,13 @@ def test_a_return_that_fails_in_the_middle_is_told_with_the_way_out(pve):
     prepared(pve, "rolled_back")
     pve.server.faults.at("POST */rollback", 1, faults.fail_task("volume:*", "zfs error: dataset is busy"))
     result = pve.state(vmid=[100], name="one", state="rolled_back")
-    assert "dataset is busy" in result["msg"] and "`qm unlock 100` on pve1 and return again" in result["msg"]
+    assert "dataset is busy" in result["msg"]
+    assert "`qm unlock 100` on pve1 and return again" in result["msg"]
     again = pve.state(vmid=[100], name="one", state="rolled_back", repair=True)
     assert again["results"][0]["repaired"] == ["lock"]
     judge_content = set(pve.server.guest(100).content.values())
-    assert judge_content == {"then"} and pve.is_clean(100)
+    assert judge_content == {"then"}
+    assert pve.is_clean(100)
 
 
 def test_a_return_of_several_that_fails_is_undone_from_what_was_kept_aside(pve):
@@ -208,7 +214,8 @@ def test_a_return_of_several_that_fails_is_undone_from_what_was_kept_aside(pve):
     assert "rbd error: in use" in result["msg"]
     pve.server.wait_idle()
     assert set(pve.server.guest(101).content.values()) == {"now"}
-    assert pve.server.guest(101).running and pve.names(101) == ["one"]
+    assert pve.server.guest(101).running
+    assert pve.names(101) == ["one"]
 
 
 def test_task_lists_that_lag_and_repeat_are_understood(pve):

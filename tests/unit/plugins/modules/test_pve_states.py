@@ -283,12 +283,15 @@ def test_half_deleted_snapshots_are_named_with_the_way_out_and_repaired(pve):
     pve.server.faults.at("DELETE */101/*", 1, fail_task("volume:*", "lvremove failed"))
     failed = pve.state(vmid=[101], name="one", state="absent")
     assert "lvremove failed" in failed["msg"]
-    assert "qm unlock 101" in failed["msg"] and "qm delsnapshot 101 one --force" in failed["msg"]
+    assert "qm unlock 101" in failed["msg"]
+    assert "qm delsnapshot 101 one --force" in failed["msg"]
     refused = pve.state(vmid=[101], name="two", lock_timeout=5)
-    assert "it is locked (snapshot-delete)" in refused["msg"] and "qm unlock 101" in refused["msg"]
+    assert "it is locked (snapshot-delete)" in refused["msg"]
+    assert "qm unlock 101" in refused["msg"]
     result = pve.done(vmid=[101], name="two", repair=True)
     assert result["results"][0]["repaired"] == ["lock", "one"]
-    assert pve.names(101) == ["two"] and pve.is_clean(101)
+    assert pve.names(101) == ["two"]
+    assert pve.is_clean(101)
 
 
 def test_repair_of_a_container_says_what_only_its_node_can_do(pve):
@@ -298,7 +301,8 @@ def test_repair_of_a_container_says_what_only_its_node_can_do(pve):
     assert "for containers the API has no way" in pve.state(vmid=[200], name="one", state="absent", repair=True)["msg"]
     pve.server.unlock(200)
     result = pve.done(vmid=[200], name="one", state="absent", repair=True)
-    assert result["changed"] and pve.names(200) == []
+    assert result["changed"]
+    assert pve.names(200) == []
 
 
 def test_permissions_that_are_missing_are_told_before_anything_is_begun(pve):
@@ -322,7 +326,8 @@ def test_a_token_works_and_sees_what_it_may_see(pve):
     assert pve.state(vmid=[101], name="one", api_token_secret=secret, **token)["changed"]
     token["api_token_id"] = "root@pam!sep"
     result = pve.state(vmid=[101], name="two", api_token_secret="66666666-7777-8888-9999-000000000000", **token)
-    assert "101 is not to be seen in the cluster" in result["msg"] and "VM.Audit" in result["msg"]
+    assert "101 is not to be seen in the cluster" in result["msg"]
+    assert "VM.Audit" in result["msg"]
 
 
 @pytest.mark.parametrize(
@@ -349,14 +354,16 @@ def test_a_token_works_and_sees_what_it_may_see(pve):
 def test_bad_input_is_one_sentence_and_touches_nothing(pve, monkeypatch, options, says):
     monkeypatch.delenv("PROXMOX_HOST", raising=False)
     result = pve.state(**{"vmid": [100], "name": "one", **options})
-    assert result["failed"] and says in result["msg"]
+    assert result["failed"]
+    assert says in result["msg"]
     assert not any(each.method in ("PUT", "DELETE") or "/snapshot" in each.path for each in pve.server.calls
                    if each.method != "GET")  # fmt: skip
 
 
 def test_a_certificate_of_another_ca_is_refused_and_only_request_lets_it_pass(pve):
     result = pve.state(vmid=[100], name="one", ca_path=None)
-    assert "is not trusted" in result["msg"] and "pve-root-ca.pem" in result["msg"]
+    assert "is not trusted" in result["msg"]
+    assert "pve-root-ca.pem" in result["msg"]
     assert pve.state(vmid=[100], name="one", ca_path=None, validate_certs=False)["changed"]
 
 
@@ -370,7 +377,8 @@ def test_the_environment_gives_the_connection(pve, monkeypatch):
 
 def test_a_call_for_nobody_changes_nothing_where_that_is_allowed(pve):
     result = pve.done(guest=["nothing-*"], allow_none=True, name="one")
-    assert told(result) == [] and not result["changed"]
+    assert told(result) == []
+    assert not result["changed"]
 
 
 def test_pvesh_does_the_same_on_a_node_and_for_guests_of_another(pve, monkeypatch):

@@ -40,7 +40,7 @@ def test_order_is_by_time_and_within_a_second_by_descent(seed):
     listing = read_listing(items, GUEST)
     assert [each.name for each in listing.snapshots] == ["s1", "vzdump", "AAAA", "a-b_c", "vm"]
     assert (listing.parent, listing.running) == ("vm", True)
-    assert listing.find("vm").vmstate
+    assert [each.name for each in listing.snapshots if each.vmstate] == ["vm"]
 
 
 def test_a_snapshot_with_a_snapstate_is_not_there_for_anybody():
@@ -48,7 +48,8 @@ def test_a_snapshot_with_a_snapstate_is_not_there_for_anybody():
     listing = read_listing(items, GUEST)
     snapshot = as_snapshot(GUEST, listing.snapshots[0], listing)
     assert not snapshot.ready
-    assert "qm unlock 100" in snapshot.extra["fault"] and "qm delsnapshot 100 s1 --force" in snapshot.extra["fault"]
+    assert "qm unlock 100" in snapshot.extra["fault"]
+    assert "qm delsnapshot 100 s1 --force" in snapshot.extra["fault"]
 
 
 @pytest.mark.parametrize("answer", [None, [], {}, [{"name": "s1"}], "text", [1], [{"name": "current", "running": "x"}]])

@@ -20,7 +20,7 @@ from ansible_collections.restorepoint.core.plugins.module_utils.backends.pve.met
 )
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import InvalidInput
 
-words = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\r"), max_size=40)
+words = st.text(st.characters(codec="utf-8", exclude_characters="\r"), max_size=40)
 metadata = st.builds(
     Metadata,
     owner=st.sampled_from(["manual", "nightly"]),

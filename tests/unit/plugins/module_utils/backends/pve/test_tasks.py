@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,7 @@ def waited(node, seconds=5.0):
     """Wait for all tasks at once; return what each came to."""
     deadline = Deadline(seconds)
     watcher = tasks.TaskWatcher(PveClient(node, 5.0, deadline), deadline)
-    found = {}
+    found: dict[str, Any] = {}
 
     def wait(text):
         try:
@@ -74,7 +75,8 @@ def test_each_task_gets_its_own_exit_status(count):
     lists = [each for each in node.asked if isinstance(each, dict)]
     assert bool(lists) == (count >= tasks.LIST_FROM)
     for each in lists:
-        assert (each["source"], each["since"]) == ("all", 0x6B024CE9) and each["limit"] >= 200
+        assert (each["source"], each["since"]) == ("all", 0x6B024CE9)
+        assert each["limit"] >= 200
 
 
 def test_a_list_stands_for_many_single_questions():
@@ -103,7 +105,8 @@ def test_a_task_that_ends_at_the_deadline_has_ended():
 def test_a_task_that_does_not_end_is_reported_with_its_upid():
     (error,) = waited(Node({upid(1): (99, "OK")}), 0.5).values()
     assert isinstance(error, tasks.StillRunning)
-    assert upid(1) in str(error) and "had not ended by the deadline" in str(error)
+    assert upid(1) in str(error)
+    assert "had not ended by the deadline" in str(error)
 
 
 def test_of_a_task_that_is_listed_twice_the_last_counts():

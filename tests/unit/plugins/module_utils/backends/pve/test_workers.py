@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 
@@ -35,9 +36,10 @@ class Counter:
 def test_no_node_has_more_than_it_may_and_outcomes_keep_their_order():
     counter = Counter()
     nodes = [f"pve{number % 3}" for number in range(30)]
-    jobs = [Job(node, node, lambda node=node: counter.work(node)) for node in nodes]
+    jobs = [Job(node, node, functools.partial(counter.work, node)) for node in nodes]
     assert in_parallel(jobs, 4) == nodes
-    assert set(counter.most) == set(nodes) and 1 < max(counter.most.values()) <= 4
+    assert set(counter.most) == set(nodes)
+    assert 1 < max(counter.most.values()) <= 4
 
 
 def fail():
@@ -54,7 +56,9 @@ def test_after_a_failure_others_go_on_or_are_not_begun(stop):
 
 def test_a_defect_of_one_does_not_hide_the_others():
     found = in_parallel([Job("pve1", "first", lambda: 1 / 0), Job("pve1", "second", lambda: "done")], 2)
-    assert "ZeroDivisionError" in str(found[0]) and "defect" in str(found[0]) and found[1] == "done"
+    assert "ZeroDivisionError" in str(found[0])
+    assert "defect" in str(found[0])
+    assert found[1] == "done"
 
 
 def test_nothing_to_do_is_nothing_done():
