@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every fault of the test server, at every call of a run: it ends in time, tells the truth, and leaves nothing half done."""
+"""Every fault of the test server, at every call of a run: it ends in time, tells the truth, leaves nothing half done."""
 
 from __future__ import annotations
 
