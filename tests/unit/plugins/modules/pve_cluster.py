@@ -75,6 +75,8 @@ def impatient() -> Iterator[None]:
         patch.setattr(operations, "_LOOKS", (0.05, 0.1, 0.1))
         patch.setattr(operations, "_LOCK_PAUSE", 0.05)
         patch.setattr(operations, "_POLL_STATUS", 0.02)
+        patch.setattr(operations, "_STOP_SECONDS", 1.0)
+        patch.setattr(backend, "_LEAST_UNDO_SECONDS", 3.0)
         patch.setattr(backend, "_LOCK_POLL", 0.05)
         patch.setattr(door, "PAUSES", (0.02, 0.05, 0.1, 0.2))
         yield

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.pve.guests import Guest
@@ -70,6 +70,7 @@ def test_the_text_is_that_of_qm_listsnapshot():
     assert lines[-1] == " " * 20 + "`-> current" + " " * 25 + "You are here!"
 
 
+@settings(deadline=None, max_examples=20)
 @given(st.integers(1, 400))
 def test_a_chain_of_any_length_is_shown(length):
     items = [{"name": f"s{n}", "snaptime": n, **({"parent": f"s{n - 1}"} if n else {})} for n in range(length)]
