@@ -183,12 +183,13 @@ class Run:
 
     def _failed(self, change: Change, error: RestorePointError, result: dict[str, Any]) -> None:
         self._failed_targets.add(change.target)
+        if self._first_failure is None or isinstance(self._first_failure, NotBegun):
+            self._first_failure = error
         if isinstance(error, NotBegun):
             result.update({"action": "none", "reason": str(error)})
             return
         result.update({"action": "failed", "reason": str(error)})
         self.audit.append(self._record(change, f"failed: {error}"))
-        self._first_failure = self._first_failure or error
 
     def _take_back(
         self, changes: Sequence[Change], results: list[dict[str, Any]], prepared: dict[int, None], committed: list[int]
