@@ -127,7 +127,7 @@ options:
   timeout:
     description:
       - After how many seconds the call has to have ended. What has not ended then is a failure.
-      - Taking back what was done may take as long again.
+      - Taking back what was done may take as long again, or a minute where that is longer.
     type: int
     default: 3600
 notes:

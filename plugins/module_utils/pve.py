@@ -281,8 +281,9 @@ def _identity(connection: Connection) -> tuple[str, str | None]:
 def _words_of(error: Any) -> str:
     """Return a refusal in the server's words, with those about single parameters."""
     words = " ".join(str(error.content or error.status_message or "").split())
-    if isinstance(error.errors, Mapping):
-        each = [f"{name}: {' '.join(str(text).split())}" for name, text in error.errors.items() if name != "errors"]
+    errors = getattr(error, "errors", None)  # proxmoxer has it since 1.3
+    if isinstance(errors, Mapping):
+        each = [f"{name}: {' '.join(str(text).split())}" for name, text in errors.items() if name != "errors"]
         words = f"{words.rstrip('.')}: {'; '.join(each)}" if each else words
     return words or "no reason given"
 
