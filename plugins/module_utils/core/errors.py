@@ -58,3 +58,10 @@ class Blocked(RestorePointError):
     def __init__(self, attempt: str, blockers: Sequence[Blocker]) -> None:
         self.blockers = tuple(blockers)
         super().__init__(attempt, "; ".join(str(blocker) for blocker in self.blockers), "nothing was changed")
+
+
+class NotBegun(RestorePointError):
+    """A change of a batch was not begun, because another one of it had failed. Its target is as it was."""
+
+    def __init__(self, attempt: str, reason: str) -> None:
+        super().__init__(attempt, reason, "see to that one first")

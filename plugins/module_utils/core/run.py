@@ -15,7 +15,7 @@ from itertools import groupby
 from typing import Any, Callable
 
 from .backend import DONE, Backend, Change, Outcome
-from .errors import RestorePointError
+from .errors import NotBegun, RestorePointError
 from .plan import Plan, unchanged_results
 
 Record = Callable[[Change, str], Mapping[str, Any]]
@@ -138,8 +138,9 @@ class Run:
                     del prepared[index]
                 errors = [outcome for outcome in outcomes if isinstance(outcome, RestorePointError)]
                 if errors and not self._keep_partial:
+                    cause = next((each for each in errors if not isinstance(each, NotBegun)), errors[0])
                     self._take_back(changes, results, prepared, committed)
-                    raise RunFailed(errors[0], results, self.warnings) from errors[0]
+                    raise RunFailed(cause, results, self.warnings) from cause
 
     def _outcomes(self, batch: Sequence[Change]) -> Sequence[Outcome]:
         """Commit a batch; an error of the batch is that of each of its changes."""
@@ -182,9 +183,13 @@ class Run:
 
     def _failed(self, change: Change, error: RestorePointError, result: dict[str, Any]) -> None:
         self._failed_targets.add(change.target)
+        if self._first_failure is None or isinstance(self._first_failure, NotBegun):
+            self._first_failure = error
+        if isinstance(error, NotBegun):
+            result.update({"action": "none", "reason": str(error)})
+            return
         result.update({"action": "failed", "reason": str(error)})
         self.audit.append(self._record(change, f"failed: {error}"))
-        self._first_failure = self._first_failure or error
 
     def _take_back(
         self, changes: Sequence[Change], results: list[dict[str, Any]], prepared: dict[int, None], committed: list[int]

@@ -12,8 +12,14 @@ import time
 import pytest
 import yaml
 
+from ansible_collections.restorepoint.core.plugins.module_utils.bridge import pve
 from ansible_collections.restorepoint.core.plugins.module_utils.bridge.hostpath import INFO_SPEC, STATE_SPEC
-from ansible_collections.restorepoint.core.plugins.modules import hostpath_snapshot, hostpath_snapshot_info
+from ansible_collections.restorepoint.core.plugins.modules import (
+    hostpath_snapshot,
+    hostpath_snapshot_info,
+    pve_snapshot,
+    pve_snapshot_info,
+)
 from ansible_collections.restorepoint.core.tests.unit.plugins.modules.documented import (
     differences,
     faults,
@@ -22,8 +28,13 @@ from ansible_collections.restorepoint.core.tests.unit.plugins.modules.documented
 )
 from ansible_collections.restorepoint.core.tests.unit.plugins.modules.running import run
 
-MODULES = [(hostpath_snapshot, STATE_SPEC), (hostpath_snapshot_info, INFO_SPEC)]
-NAMES = ["hostpath_snapshot", "hostpath_snapshot_info"]
+MODULES = [
+    (hostpath_snapshot, STATE_SPEC),
+    (hostpath_snapshot_info, INFO_SPEC),
+    (pve_snapshot, pve.STATE_SPEC),
+    (pve_snapshot_info, pve.INFO_SPEC),
+]
+NAMES = [module.__name__.rpartition(".")[2] for module, _spec in MODULES]
 
 
 @pytest.mark.parametrize(("module", "spec"), MODULES, ids=NAMES)

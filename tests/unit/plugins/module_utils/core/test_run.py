@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.restorepoint.core.plugins.module_utils.core.backend import Desired
-from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import RestorePointError
+from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import NotBegun, RestorePointError
 from ansible_collections.restorepoint.core.plugins.module_utils.core.plan import make_plan
 from ansible_collections.restorepoint.core.plugins.module_utils.core.run import Run, RunFailed
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.core.fake_backend import (
@@ -184,6 +184,25 @@ def test_a_failure_of_one_in_a_batch_leaves_the_others_where_that_is_asked(faili
     assert call.actions == {(each, "x"): "failed" if each == failing else "created" for each in ABC}
     assert sorted(call.phases("finish")) == [each for each in ABC if each != failing]
     assert call.phases("abandon") == [failing]
+
+
+@pytest.mark.parametrize("keep_partial", [False, True])
+def test_what_a_batch_did_not_begin_is_as_it_was_and_the_failure_is_that_of_the_other(keep_partial):
+    backend = FakeBackend(*ABC, one_by_one=True)
+    backend.failures[("commit", "create", "a")] = NotBegun("begin with a", "b had failed")
+    backend.failures[("commit", "create", "b")] = broken()
+    call = Call(backend, state="present", name="x", keep_partial=keep_partial)
+    assert str(call.failure) == ON_FIRE
+    assert [call.actions[(each, "x")] for each in ABC[:2]] == ["none", "failed"]
+    assert [each["outcome"] for each in call.run.audit if each["target"] == "a"] == []
+
+
+def test_a_batch_of_which_nothing_was_begun_is_no_success():
+    backend = FakeBackend("a", one_by_one=True)
+    backend.failures[("commit", "create", "a")] = NotBegun("begin with a", "the time had run out")
+    call = Call(backend, state="present", name="x", keep_partial=True)
+    assert "the time had run out" in str(call.failure)
+    assert call.actions == {("a", "x"): "none"}
 
 
 # --- when something fails --------------------------------------------------------------------------------------------
