@@ -114,6 +114,11 @@ class View:
         return None
 
 
+def as_snapshot(target: Volume, volume: Volume) -> Snapshot:
+    """Return one of our own snapshots in the common form."""
+    return _own(target, volume, volume.record(tags.SNAPSHOT) or {})
+
+
 def _own(target: Volume, volume: Volume, record: Mapping[str, Any]) -> Snapshot:
     labels = record.get("labels") or {}
     return Snapshot(
