@@ -87,8 +87,9 @@ class LvmBackend:
                 stack.enter_context(host_lock("lvm", self.options.lock_timeout, "change logical volumes"))
                 report = self._look(vgs)
                 more = recovery.other_groups(report)
-                done = recovery.recover(self.lvm, self._look([*vgs, *sorted(more)]) if more else report, 
-                                        self.options.command_timeout)
+                done = recovery.recover(
+                    self.lvm, self._look([*vgs, *sorted(more)]) if more else report, self.options.command_timeout
+                )
                 self.warnings += done
                 if done or more:
                     self._report = None
@@ -215,9 +216,7 @@ class LvmBackend:
                 obstacles.TAKES,
             )
 
-    def _used_up(
-        self, target: Volume, seen: View, name: str, wanted: tuple[Snapshot, Volume] | None
-    ) -> str | None:
+    def _used_up(self, target: Volume, seen: View, name: str, wanted: tuple[Snapshot, Volume] | None) -> str | None:
         """Say that, and when, the wanted thick snapshot was used up by a merge, or is just now."""
         if wanted is not None and not wanted[1].merging:
             return None

@@ -33,7 +33,9 @@ _PATIENCE = 5
 
 def how_it_starts(path: str) -> str:
     """Say how a merge that waits is started."""
-    return f"it begins when {path} is next activated: reboot, or unmount it, `lvchange -an {path}`, `lvchange -ay {path}`"
+    return (
+        f"it begins when {path} is next activated: reboot, or unmount it, `lvchange -an {path}`, `lvchange -ay {path}`"
+    )
 
 
 def return_record(change: Change, snapshot: Volume, at: int, how: str) -> Mapping[str, Any]:
@@ -82,7 +84,9 @@ class Waiting:
             active = self._lvm.merging_devices()
             for index, (change, target, snapshot) in enumerate(merges):
                 if index not in outcomes:
-                    self._look(outcomes, index, change, report.by_uuid(target.uuid), report.by_uuid(snapshot.uuid), active)
+                    self._look(
+                        outcomes, index, change, report.by_uuid(target.uuid), report.by_uuid(snapshot.uuid), active
+                    )
             left = [index for index in range(len(merges)) if index not in outcomes]
             if not left:
                 break

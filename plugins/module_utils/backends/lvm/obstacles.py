@@ -69,12 +69,16 @@ def pool(target: Volume, report: Report, options: LvmOptions) -> Iterator[Blocke
         fault = found.health or "it needs a check"
         yield Blocker(target.path, f"the thin pool {found.path} is not well: {fault}", "repair it first", MAKES)
     if (found.data_percent or 0.0) > options.data_limit:
-        reason = f"the data of the thin pool {found.path} is {found.data_percent:g} % full, above {options.data_limit} %"
+        reason = (
+            f"the data of the thin pool {found.path} is {found.data_percent:g} % full, above {options.data_limit} %"
+        )
         yield Blocker(target.path, reason, remedy + "data_limit", MAKES)
     if (found.metadata_percent or 0.0) > options.metadata_limit:
         full = f"{found.metadata_percent:g} % full, above {options.metadata_limit} %"
         reason = f"the metadata of the thin pool {found.path} is {full}"
-        yield Blocker(target.path, reason, remedy.replace("lvextend ", "lvextend --poolmetadatasize ") + "metadata_limit", MAKES)
+        yield Blocker(
+            target.path, reason, remedy.replace("lvextend ", "lvextend --poolmetadatasize ") + "metadata_limit", MAKES
+        )
 
 
 def thick_sizes(

@@ -52,9 +52,7 @@ class Switch:
         return f"{self.target.vg}/{self.aside}" if self.renamed else self.target.path
 
 
-def stage(
-    lvm: Lvm, switch: Switch, report: Report, record: Mapping[str, Any], at: int, aside_name: str
-) -> None:
+def stage(lvm: Lvm, switch: Switch, report: Report, record: Mapping[str, Any], at: int, aside_name: str) -> None:
     """Make the new volume beside the old one, with everything that was set on that. Raises ToolError."""
     target = switch.target
     attempt = f"return {target.path} to snapshot {record['name']!r}"

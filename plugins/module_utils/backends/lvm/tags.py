@@ -29,7 +29,9 @@ from typing import Any
 SNAPSHOT, ASIDE, CLONE, WAS, RETURN, PENDING = "snapshot", "aside", "clone", "was", "return", "pending"
 KINDS = (SNAPSHOT, ASIDE, CLONE, WAS, RETURN, PENDING)
 _PART = 900
-_TAG = re.compile(r"rp\.(?P<kind>[a-z]+)\.(?P<id>[0-9a-f]{6})\.(?P<part>\d{1,3})-(?P<parts>\d{1,3})\.(?P<data>[A-Za-z0-9_=-]+)")
+_TAG = re.compile(
+    r"rp\.(?P<kind>[a-z]+)\.(?P<id>[0-9a-f]{6})\.(?P<part>\d{1,3})-(?P<parts>\d{1,3})\.(?P<data>[A-Za-z0-9_=-]+)"
+)
 
 
 class DamagedTag(ValueError):
