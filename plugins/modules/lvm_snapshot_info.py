@@ -196,7 +196,7 @@ volumes:
       type: str
       sample: partial
     merge:
-      description: The merge into it, if there is one. Its V(state) is V(merging), or V(deferred) until an activation.
+      description: The merge into it, if there is one. Its state is V(merging), V(deferred) until an activation, or V(done).
       type: dict
       sample: {"name": "pre-upgrade", "state": "deferred", "percent_left": 12.5}
     used_by:

@@ -25,7 +25,17 @@ def actions(result):
 
 def predicted(result):
     """What of the results check mode has to know beforehand."""
-    known = ("target", "name", "action", "changed", "reason", "size_bytes", "freed_bytes", "deferred", "reboot_required")
+    known = (
+        "target",
+        "name",
+        "action",
+        "changed",
+        "reason",
+        "size_bytes",
+        "freed_bytes",
+        "deferred",
+        "reboot_required",
+    )
     return [{key: each[key] for key in known if key in each} for each in result["results"]]
 
 

@@ -24,7 +24,7 @@ from ...core.names import aside_name, is_aside
 from ...core.snapshot import Snapshot
 from ...lock import host_lock
 from . import busy, creating, merging, names, obstacles, recovery, switching, tags, view
-from .commands import Lvm
+from .commands import DEFERRED, MERGED, MERGING, Lvm
 from .creating import Making
 from .options import DEFER, LvmOptions, LvmTarget
 from .report import Report, Volume
@@ -220,13 +220,16 @@ class LvmBackend:
         """Say that, and when, the wanted thick snapshot was used up by a merge, or is just now."""
         if wanted is not None and not wanted[1].merging:
             return None
-        if wanted is not None:
-            if self.lvm.is_merging_now(target.vg, target.name):
-                left = wanted[1].data_percent
-                return "it is being merged now" + (f", with {left:g} % left to copy" if left is not None else "")
+        state = self.lvm.merge_state(target, wanted[1]) if wanted is not None else MERGED
+        if wanted is not None and state == MERGING:
+            left = wanted[1].data_percent
+            return "it is being merged now" + (f", with {left:g} % left to copy" if left is not None else "")
+        if state == DEFERRED:
             return f"its merge waits: {merging.how_it_starts(target.path)}"
         record = view.merge_record(target, name)
-        return view.merged_since(record) if record is not None else None
+        if record is not None:
+            return view.merged_since(record)
+        return "a merge has just used it up" if wanted is not None else None
 
     def _return_blockers(
         self, target: Volume, desired: Desired, snapshot: Snapshot, volume: Volume, members: Sequence[Volume]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from ... import process
 from ...core.errors import ToolError
 from .names import mapper_name
-from .report import FIELDS, Report, parse_report
+from .report import FIELDS, Report, Volume, parse_report
 
 _LIST = (
     "lvs", "--all", "--binary", "--reportformat", "json", "--units", "b", "--nosuffix",
@@ -25,6 +25,7 @@ _LIST = (
 )  # fmt: skip
 _SETTING = re.compile(r"([a-z_]+)=(\d+)")
 _MERGE_TABLE = re.compile(r"(\S+): \d+ \d+ snapshot-merge .+")
+MERGED, MERGING, DEFERRED = "done", "merging", "deferred"
 REMEDY = "look at `lvs -a` and the kernel's log, mend what it complains about, and run it again"
 
 
@@ -73,9 +74,13 @@ class Lvm:
                 raise ToolError(attempt, f"dmsetup printed {line[:80]!r}", "report it with its version")
         return frozenset(names)
 
-    def is_merging_now(self, vg: str, lv: str) -> bool:
-        """Say whether the kernel is merging a snapshot into that volume, rather than waiting for its activation."""
-        return mapper_name(vg, lv) in self.merging_devices()
+    def merge_state(self, target: Volume, snapshot: Volume) -> str:
+        """Return how far a merge is, of which a report told: MERGING, DEFERRED until an activation, or MERGED."""
+        if mapper_name(target.vg, target.name) in self.merging_devices():
+            return MERGING
+        # It may have ended since that report. The next one waits for LVM's lock, so it knows.
+        found = self.report([target.vg]).by_uuid(snapshot.uuid)
+        return DEFERRED if found is not None and found.merging else MERGED
 
     def settings(self, names: Sequence[str], profile: str = "") -> dict[str, int]:
         """Return settings of lvm.conf that are numbers, such as activation/monitoring, as they hold (for a profile)."""

@@ -14,7 +14,6 @@ from typing import Any
 from ...core.snapshot import as_tree
 from . import busy, tags
 from .backend import LvmBackend
-from .names import mapper_name
 from .report import Group, Report, Volume
 from .view import View
 
@@ -100,9 +99,8 @@ def _volume(backend: LvmBackend, seen: View, target: Volume, used_by: bool) -> d
         "merge": None,
     }
     if merging is not None:
-        runs = mapper_name(target.vg, target.name) in backend.lvm.merging_devices()
-        left = merging[1].data_percent
-        found["merge"] = {"name": merging[0].name, "state": "merging" if runs else "deferred", "percent_left": left}
+        state = backend.lvm.merge_state(target, merging[1])
+        found["merge"] = {"name": merging[0].name, "state": state, "percent_left": merging[1].data_percent}
     if used_by:
         found["used_by"] = busy.users_of(target.device)
     return found

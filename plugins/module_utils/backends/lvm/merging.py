@@ -18,12 +18,11 @@ from ...core.backend import Change, Outcome
 from ...core.errors import RestorePointError
 from ...core.units import format_duration
 from . import tags
-from .commands import Lvm
+from .commands import DEFERRED, MERGED, MERGING, Lvm
 from .names import mapper_name
 from .options import LvmOptions
 from .report import Report, Volume
 
-MERGED, MERGING, DEFERRED = "done", "merging", "deferred"
 #: So many records of returns stay on a volume: tokens are for jobs that are started again, not for ever.
 KEPT_RECORDS = 16
 _POLL_SECONDS = 1.0
@@ -80,8 +79,9 @@ class Waiting:
         vgs = sorted({target.vg for _unused, target, _also in merges})
         looks = 0
         while True:
-            report = self._lvm.report(vgs)
+            # In this order: LVM's report waits for its lock, so it tells of a merge that has ended meanwhile.
             active = self._lvm.merging_devices()
+            report = self._lvm.report(vgs)
             for index, (change, target, snapshot) in enumerate(merges):
                 if index not in outcomes:
                     self._look(

@@ -35,10 +35,10 @@ _PERCENTAGES = ("data_percent", "metadata_percent")
 #: What `lvs -o` is asked for. All of these are in LVM 2.02.107 of 2014 and newer.
 FIELDS = (*_TEXT, *_NUMBERS, *_OPTIONAL_NUMBERS, *_FLAGS, *_PERCENTAGES)
 
-_NUMBER = re.compile(r"\d+")
-_OPTIONAL_NUMBER = re.compile(r"-1|\d*")
+_NUMBER = re.compile(r"[0-9]+")
+_OPTIONAL_NUMBER = re.compile(r"-1|[0-9]*")
 _FLAG = {"1": True, "0": False, "-1": None}
-_PERCENTAGE = re.compile(r"(\d+(?:\.\d+)?)?")
+_PERCENTAGE = re.compile(r"([0-9]+(?:\.[0-9]+)?)?")
 _ATTRIBUTES = re.compile(r"[A-Za-z-]{9,10}")
 _ATTEMPT = "read what logical volumes there are"
 _REMEDY = "report it with the version of LVM"
@@ -192,8 +192,9 @@ def _checked(row: Any) -> dict[str, Any]:
         found = _matching(_PERCENTAGE, row, name)
         values[name] = float(found) if found else None
     _matching(_ATTRIBUTES, row, "lv_attr")
-    if not values["vg_name"] or not values["lv_uuid"] or not values["lv_name"].strip("[]"):
-        raise _strange(row, "lv_name", values["lv_name"])
+    for name in ("vg_name", "lv_uuid", "lv_name"):
+        if not values[name].strip("[]"):
+            raise _strange(row, name, values[name])
     return values
 
 
