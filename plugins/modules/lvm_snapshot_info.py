@@ -196,7 +196,8 @@ volumes:
       type: str
       sample: partial
     merge:
-      description: The merge into it, if there is one. Its state is V(merging), V(deferred) until an activation, or V(done).
+      description:
+        - The merge into it, if there is one. Its state is V(merging), V(deferred) until an activation, or V(done).
       type: dict
       sample: {"name": "pre-upgrade", "state": "deferred", "percent_left": 12.5}
     used_by:

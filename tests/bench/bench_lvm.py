@@ -144,9 +144,8 @@ def main() -> None:
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(guest, pathlib.Path(folder))
-        print(
-            f"Measured on {time.strftime('%Y-%m-%d')}: {os.cpu_count()} cores, Linux {platform.release()}, load {load:.1f}, "
-        )
+        machine = f"{os.cpu_count()} cores, Linux {platform.release()}, load {load:.1f}"
+        print(f"Measured on {time.strftime('%Y-%m-%d')}: {machine},")
         print(f"{bench.in_guest('lvm version | head -1').strip()}; medians of {chosen.rounds} rounds.\n")
         print("| case | tool | wall s | beyond a play that does nothing | controller CPU s | wall, engine = 1 |")
         print("|---|---|---|---|---|---|")

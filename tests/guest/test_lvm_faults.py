@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What goes wrong: no room, full pools, overflow, lost disks, busy volumes, killed runs, power cuts. The next run ends well."""
+"""What goes wrong: no room, full pools, overflow, lost disks, busy volumes, killed runs, power cuts.
+
+The next run ends well, or says what to do.
+"""
 
 from __future__ import annotations
 

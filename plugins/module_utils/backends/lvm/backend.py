@@ -6,8 +6,8 @@
 
 What is in the other files, from the bottom up: `names`, `tags`, `sizes` and `report` (pure), `commands` (the tools),
 `busy` (who uses a volume), `view` (which volume is what), `obstacles` (what forbids a change), `creating`, `merging`
-(thick returns), `switching` (thin returns), `recovery` (after a kill). Here they are put together. Called by the bridge,
-through core/run.py.
+(thick returns), `switching` (thin returns), `recovery` (after a kill). Here they are put together. Called by the
+bridge, through core/run.py.
 """
 
 from __future__ import annotations
@@ -448,7 +448,7 @@ class LvmBackend:
                 failures[vg] = error
         left = self._look(sorted({volume.vg for volume in volumes.values()})) if failures else None
         outcomes: list[Outcome] = []
-        for change, volume in volumes.items():
+        for volume in volumes.values():
             freed = {"freed_bytes": volume.size} if volume.is_thick_snapshot else {}
             stays = left is not None and left.by_uuid(volume.uuid) is not None
             outcomes.append(failures[volume.vg] if stays and volume.vg in failures else freed)

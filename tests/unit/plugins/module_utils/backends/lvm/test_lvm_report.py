@@ -7,14 +7,19 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.restorepoint.core.plugins.module_utils.backends.lvm.report import FIELDS, parse_report
+from ansible_collections.restorepoint.core.plugins.module_utils.backends.lvm.report import FIELDS, Report, parse_report
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import ToolError
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.backends.lvm.recorded import OUTPUT, ROWS
+
+
+def volume(report: Report, name: str) -> Any:
+    return report.find("vg0", name)
 
 
 def changed(**fields):
@@ -25,20 +30,20 @@ def test_a_recorded_report_is_understood():
     report = parse_report(OUTPUT)
     names = [volume.name for volume in report.volumes]
     assert names == [row["lv_name"].strip("[]") for row in ROWS]
-    origin, merging = report.find("vg0", "lv1"), report.find("vg0", "lv1.first")
+    origin, merging = volume(report, "lv1"), volume(report, "lv1.first")
     assert (origin.is_open, origin.merging, origin.size, origin.hidden) == (True, True, 64 << 20, False)
     assert (merging.hidden, merging.merging, merging.invalid, merging.is_thick_snapshot) == (True, True, False, True)
     assert merging.origin_uuid == origin.uuid
     assert set(merging.tags) == {"rp.x=1", "other/tag=1"}
     assert "rp.x=1" in merging.damage
     assert origin.device == f"{ROWS[0]['lv_kernel_major']}:{ROWS[0]['lv_kernel_minor']}"
-    lost = report.find("vg0", "lv2.small")
+    lost = volume(report, "lv2.small")
     assert (lost.invalid, lost.data_percent) == (True, 100.0)
-    thin = report.find("vg0", "t1.first")
+    thin = volume(report, "t1.first")
     assert (thin.is_thin, thin.pool, thin.active, thin.skip_activation, thin.writable, thin.device) == (
         True, "pool", False, True, False, None,
     )  # fmt: skip
-    assert report.find("vg0", "pool").metadata_percent > 0
+    assert volume(report, "pool").metadata_percent > 0
     assert report.groups["vg0"].extent == 4 << 20
 
 
