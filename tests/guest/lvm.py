@@ -65,7 +65,7 @@ class Storage:
     def get(self, name: str) -> str:
         """Read the file ``f`` of an unmounted volume, as it would be after a boot."""
         return self.guest.script(
-            f"lvchange -ay -K {VG}/{name}; mount -o ro /dev/{VG}/{name} /mnt 2>/dev/null"
+            f"lvchange -y -ay -K {VG}/{name}; mount -o ro /dev/{VG}/{name} /mnt 2>/dev/null"
             f" || mount -o ro,norecovery,nouuid /dev/{VG}/{name} /mnt; cat /mnt/f; umount /mnt"
         ).strip()
 

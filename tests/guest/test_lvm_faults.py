@@ -96,7 +96,7 @@ def test_siblings_older_and_newer_keep_their_content_over_a_merge(storage):
 
 
 def test_a_group_that_has_lost_a_disk_is_left_alone(storage, guest, request):
-    guest.script('dmsetup create shaky --table "0 1048576 linear /dev/ubdc 0"; pvcreate -qy /dev/mapper/shaky')
+    guest.script('dmsetup create shaky --table "0 1048576 linear /dev/ubdc 2048"; pvcreate -qy /dev/mapper/shaky')
     request.addfinalizer(lambda: guest.run("bash", "-c", "vgremove -qffy vg0; dmsetup remove -f shaky", check=False))
     guest.run("vgextend", "-q", "vg0", "/dev/mapper/shaky")
     volume = storage.thick("lv1")
