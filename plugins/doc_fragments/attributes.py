@@ -84,3 +84,13 @@ attributes:
     membership:
       - restorepoint.core.pve
 """
+
+    ACTIONGROUP_LVM = r"""
+options: {}
+attributes:
+  action_group:
+    description: Use C(group/restorepoint.core.lvm) in C(module_defaults) to set defaults for this module.
+    support: full
+    membership:
+      - restorepoint.core.lvm
+"""
