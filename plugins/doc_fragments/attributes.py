@@ -73,4 +73,12 @@ attributes:
     support: full
     membership:
       - restorepoint.core.btrfs
+    ACTIONGROUP_ZFS = r"""
+options: {}
+attributes:
+  action_group:
+    description: Use C(group/restorepoint.core.zfs) in C(module_defaults) to set defaults for this module.
+    support: full
+    membership:
+      - restorepoint.core.zfs
 """

@@ -79,7 +79,7 @@ def asides_of(zfs: Zfs, targets: Sequence[str], attempt: str, everything: bool =
     wanted = {name: record for name, record in records.items() if everything or record["of"] in found}
     if not wanted:
         return found
-    listed = zfs.list(_COLUMNS, ["-t", DATASETS, "-r"], sorted(wanted), attempt)
+    listed = zfs.rows(_COLUMNS, ["-t", DATASETS, "-r"], sorted(wanted), attempt)
     rows = {row[0]: row for row in listed}
     kinds = [Dataset(name, rows[name][1], inherits=True) for name in wanted]
     snapshots = with_tags(zfs, snapshots_of(zfs, kinds, attempt), attempt)

@@ -90,21 +90,11 @@ class Row:
         return "tag " + ", ".join(others) if others else None
 
 
-def datasets(zfs: Zfs, names: Sequence[str], recursive: bool) -> list[Dataset]:
-    """Return these datasets, and where ``recursive`` all below them, each once, as ZFS lists them.
-
-    Raises ToolError where one of them is missing.
-    """
+def datasets_below(zfs: Zfs, names: Sequence[str], recursive: bool) -> list[Dataset]:
+    """Return those of these datasets that are there, and where ``recursive`` all below them, each once."""
     attempt = f"find {', '.join(names[:5])}" + (" and others" if len(names) > 5 else "")
-    arguments = ["-t", DATASETS, *(["-r"] if recursive else [])]
-    rows = zfs.list(_DATASET, arguments, names, attempt)
+    rows = zfs.list_those_there(_DATASET, names, attempt, *(["-r"] if recursive else []), kinds=DATASETS)
     return list({row[0]: _dataset(row) for row in rows}.values())
-
-
-def datasets_there(zfs: Zfs, names: Sequence[str]) -> list[Dataset]:
-    """Return those of the named datasets that are there."""
-    rows = zfs.list_those_there(_DATASET, names, f"find {', '.join(names[:5])}")
-    return [_dataset(row) for row in rows if row[1] in ("filesystem", "volume")]
 
 
 def _dataset(row: Sequence[str]) -> Dataset:
@@ -121,13 +111,13 @@ def _dataset(row: Sequence[str]) -> Dataset:
 
 def snapshots_of(zfs: Zfs, wanted: Sequence[Dataset], attempt: str) -> dict[str, list[Row]]:
     """Return all snapshots of these datasets, oldest first, by dataset."""
-    rows = zfs.list(_SNAPSHOT, ["-t", "snapshot", "-d", "1"], [each.name for each in wanted], attempt)
+    rows = zfs.rows(_SNAPSHOT, ["-t", "snapshot", "-d", "1"], [each.name for each in wanted], attempt)
     return _by_dataset(zfs, wanted, rows, attempt)
 
 
 def snapshots_below(zfs: Zfs, roots: Sequence[str], wanted: Sequence[Dataset], attempt: str) -> dict[str, list[Row]]:
     """Return all snapshots of these datasets, listed by the roots that they lie in: for trees too large to name."""
-    rows = zfs.list(_SNAPSHOT, ["-t", "snapshot", "-r"], roots, attempt)
+    rows = zfs.rows(_SNAPSHOT, ["-t", "snapshot", "-r"], roots, attempt)
     names = {each.name for each in wanted}
     rows = [row for row in {row[0]: row for row in rows}.values() if row[0].partition("@")[0] in names]
     return _by_dataset(zfs, wanted, rows, attempt)

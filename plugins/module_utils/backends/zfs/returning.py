@@ -272,7 +272,7 @@ class Returning:
         """Say whether a dataset is a clone of what was set aside; an earlier aside may be one of something else."""
         if self.wishes[target].back is None:
             return True
-        (row,) = self.zfs.list(("name", "origin"), ["-t", "filesystem,volume"], [target], self._attempt(target))
+        (row,) = self.zfs.rows(("name", "origin"), ["-t", "filesystem,volume"], [target], self._attempt(target))
         return row[1].startswith(f"{self.aside_of(target)}@")
 
     def _clone(self, target: str, wish: Wish) -> None:

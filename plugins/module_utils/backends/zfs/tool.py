@@ -69,7 +69,7 @@ class Zfs:
         """Run `zfs` with these arguments, which print these columns; return the lines as lists of fields."""
         return list(parse_table(self.run(*arguments, attempt=attempt).stdout, columns, attempt))
 
-    def list(self, columns: Sequence[str], arguments: Sequence[str], names: Sequence[str], attempt: str) -> list[list[str]]:
+    def rows(self, columns: Sequence[str], arguments: Sequence[str], names: Sequence[str], attempt: str) -> list[list[str]]:
         """List datasets or snapshots, in as many commands as their names need; all of them have to be there."""
         rows: list[list[str]] = []
         for batch in batches(names):

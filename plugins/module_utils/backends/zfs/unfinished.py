@@ -62,7 +62,7 @@ class Node:
 
 def nodes_below(zfs: Zfs, roots: Sequence[str], attempt: str) -> dict[str, Node]:
     """Return the datasets at and below these roots, by name."""
-    rows = zfs.list(_COLUMNS, ["-t", DATASETS, "-r"], roots, attempt)
+    rows = zfs.rows(_COLUMNS, ["-t", DATASETS, "-r"], roots, attempt)
     return {row[0]: Node(*row) for row in rows}
 
 
