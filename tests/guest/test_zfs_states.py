@@ -143,7 +143,7 @@ def test_a_volume_is_returned_and_one_that_is_open_blocks(pools):
     pools.write_volume(volume, "one")
     pools.call(dataset=[volume], name="s1")
     pools.write_volume(volume, "two")
-    pools.script(f"sleep 600 < {pools.device(volume)} & echo $! > /tmp/holder")
+    pools.script(f"sleep 600 < {pools.device(volume)} > /dev/null 2>&1 & echo $! > /tmp/holder")
     try:
         with pytest.raises(Failed, match=r"pid \d+ \(sleep\) has /dev/zd\d+ open"):
             pools.call("rolled_back", dataset=[volume], name="s1")
@@ -158,7 +158,7 @@ def test_a_busy_filesystem_blocks_with_the_process_named_unless_that_is_lifted(p
     pools.write(top, "one")
     pools.call(dataset=[top], name="s1")
     pools.write(top, "two")
-    pools.script(f"cd /{top} && (sleep 600 & echo $! > /tmp/holder)")
+    pools.script(f"cd /{top}; sleep 600 > /dev/null 2>&1 & echo $! > /tmp/holder")
     try:
         with pytest.raises(Failed, match=r"pid \d+ \(sleep\) works in it"):
             pools.call("rolled_back", dataset=[top], name="s1")
@@ -186,7 +186,7 @@ def test_once_returns_a_dataset_once_for_a_token_whatever_comes_after(pools):
 
 def test_a_return_keeps_the_present_content_and_can_be_returned_from(pools):
     top = pools.fresh()
-    pools.script(f"zfs create {top}/child; zfs set recordsize=16K {top}; zfs hold h {top}/child@x || true; true")
+    pools.script(f"zfs create {top}/child; zfs set recordsize=16K {top}; zfs set refreservation=1M {top}")
     pools.write(top, "one")
     pools.call(dataset=[top], name="s1", hold="h")
     guid = pools.get(f"{top}@s1", "guid")

@@ -348,6 +348,13 @@ class ZfsBackend(Immediate):
             except RestorePointError as error:
                 failure = error
                 outcomes.append(error)
+        done = [change.target for change, outcome in zip(changes, outcomes) if not isinstance(outcome, Exception)]
+        # Those who use it may have written already.
+        if done and not self.options.ignore_users:
+            try:
+                self._facts.note_returned(done, changes[0].name)
+            except RestorePointError as error:
+                self.warnings.append(f"{error} The return counts; the next run may do it once more.")
         return outcomes
 
     def _roll_back_one(self, change: Change) -> None:
@@ -379,6 +386,12 @@ class ZfsBackend(Immediate):
         returning = Returning(self.zfs, tree, wishes, self._facts.free_aside_name(aside_name(at)), at)
         returning.carry_out()
         self._returning = returning
+        try:
+            self._facts.note_returned([wish.target for wish in wishes if wish.back is None], changes[0].name)
+        except BaseException:
+            self._returning = None
+            returning.undo()
+            raise
         return [
             {"aside": {"name": returning.aside, "dataset": returning.aside_of(change.target)}} for change in changes
         ]

@@ -46,6 +46,7 @@ class Facts:
         self._tokens: dict[str, dict[str, Any]] = {}
         self._used_up: dict[str, dict[str, Any]] = {}
         self._begun: dict[str, list[str]] = {}
+        self._returned: dict[str, Mapping[str, Any]] = {}
 
     @property
     def names(self) -> list[str]:
@@ -169,15 +170,17 @@ class Facts:
 
     def _of_returns(self, desired: Desired) -> list[Situation]:
         attempt = f"look at what a return of {', '.join(self.names[:5])} meets"
-        keys = (props.ONCE, props.ONCE_BEGUN, props.USED_UP)
+        keys = (props.ONCE, props.ONCE_BEGUN, props.USED_UP, props.RETURNED)
         for target, values in own_values(self.zfs, keys, self.names, attempt).items():
             read = {key: props.decode_json(value, key, target) for key, value in values.items()}
             self._tokens[target] = read.get(props.ONCE, {})
             self._used_up[target] = read.get(props.USED_UP, {})
+            self._returned[target] = read.get(props.RETURNED, {})
             if props.ONCE_BEGUN in read:
                 self._begun[target] = read[props.ONCE_BEGUN]
-        written = self._written_since(desired.name or "", attempt)
-        pending = [target for target in self.names if written.get(target) != 0]
+        written = self.written_since(desired.name or "", attempt)
+        proofs = {name: self._proof(name, desired.name or "", count) for name, count in written.items()}
+        pending = [target for target in self.names if proofs.get(target) is None]
         if pending and not desired.keep_current:
             self._read_bookmarks(pending, desired.name or "", attempt)
         if pending and desired.keep_current:
@@ -186,7 +189,10 @@ class Facts:
         for target in pending:
             if self._is_meant(target, desired):
                 blockers[target] = list(self._return_blockers(target, desired, pending))
-        return [self._of_return(name, desired, written.get(name), tuple(blockers.get(name, ()))) for name in self.names]
+        return [
+            self._of_return(name, desired, written.get(name), proofs.get(name), tuple(blockers.get(name, ())))
+            for name in self.names
+        ]
 
     def _is_meant(self, target: str, desired: Desired) -> bool:
         """Say whether there is anything to return to, and no token forbids it."""
@@ -194,7 +200,7 @@ class Facts:
         return known is not None and desired.once not in self._tokens.get(target, {})
 
     def _of_return(
-        self, target: str, desired: Desired, written: int | None, blockers: tuple[Blocker, ...]
+        self, target: str, desired: Desired, written: int | None, proof: str | None, blockers: tuple[Blocker, ...]
     ) -> Situation:
         name = desired.name or ""
         used_up = None
@@ -203,7 +209,7 @@ class Facts:
         return self._plain(
             target,
             blockers=blockers,
-            unchanged=f"nothing was written since (written@{name} is 0)" if written == 0 else None,
+            unchanged=proof,
             difference=f"{written} bytes were written since" if written else None,
             returned={token: int(at) for token, (at, _unused) in self._tokens.get(target, {}).items()},
             newest_only=not desired.keep_current,
@@ -211,13 +217,13 @@ class Facts:
             used_up=used_up,
         )
 
-    def _written_since(self, name: str, attempt: str) -> dict[str, int]:
+    def written_since(self, name: str, attempt: str, targets: Sequence[str] | None = None) -> dict[str, int]:
         """Return the bytes that were written since the snapshot: 0 proves that nothing has changed, in any way.
 
         Facts: it is 0 after a rollback and a remount, and not 0 after a file was only read with atime on. What is not
         in the pool yet does not count, so it is brought there first.
         """
-        asked = [target for target in self.names if self.row(target, name) is not None]
+        asked = [target for target in (self.names if targets is None else targets) if self.row(target, name) is not None]
         if not asked:
             return {}
         self.zfs.sync(sorted({pool_of(target) for target in asked}), attempt)
@@ -226,6 +232,26 @@ class Facts:
             columns, "get", "-Hp", "-o", ",".join(columns), f"written@{name}", *asked, attempt=attempt
         )
         return {row[0]: parse_number(row[1], f"written@{name} of {row[0]}", attempt) for row in rows}
+
+    def _proof(self, target: str, name: str, written: int) -> str | None:
+        """Say why the content is that of the snapshot, or return None where that is not proven.
+
+        Blocks that were written since only become more: whatever is changed, the metadata above it is written anew.
+        """
+        if written == 0:
+            return f"nothing was written since (written@{name} is 0)"
+        noted, row = self._returned.get(target, {}), self.row(target, name)
+        if row is not None and noted.get("guid") == row.guid and noted.get("written") == written:
+            return f"nothing was written since the return to it (written@{name} is still {written})"
+        return None
+
+    def note_returned(self, targets: Sequence[str], name: str) -> None:
+        """Write down what a return itself has written, so that the next run can tell that nothing came after it."""
+        attempt = f"note the return to {name!r}"
+        for target, written in self.written_since(name, attempt, targets).items():
+            if written:
+                note = props.encode_json({"guid": self.need_row(target, name).guid, "written": written})
+                self.zfs.run("set", f"{props.RETURNED}={note}", target, attempt=attempt)
 
     def _read_bookmarks(self, targets: Sequence[str], name: str, attempt: str) -> None:
         rows = self.zfs.rows(("name", "createtxg"), ["-t", "bookmark", "-d", "1"], targets, attempt)

@@ -39,6 +39,10 @@ REPLACING = PREFIX + "replacing"
 #: {name of an aside that became the dataset again: seconds since the epoch}.
 USED_UP = PREFIX + "used-up"
 
+#: After a return: {guid of the snapshot, written: bytes}. A return itself may leave a block that was written: the one
+#: with the head of an intent log that the snapshot had, and the dataset has not (seen after fsync: 1024 bytes).
+RETURNED = PREFIX + "returned"
+
 #: What a snapshot's own metadata is.
 OF_SNAPSHOTS = (OWNER, DESCRIPTION, LABELS)
 MARKS = (RETURN, REPLACING)

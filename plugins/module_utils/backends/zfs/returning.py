@@ -33,7 +33,7 @@ _NOT_GIVEN = frozenset(
         *("normalization", "utf8only", "volblocksize", "version", *RESERVATIONS),
     }
 )
-_OF_RUNS = frozenset({props.ASIDE, props.RETURN, props.MOUNTED, props.REPLACING, props.ONCE_BEGUN})
+_OF_RUNS = frozenset({props.ASIDE, props.RETURN, props.MOUNTED, props.REPLACING, props.ONCE_BEGUN, props.RETURNED})
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from ...core.errors import ToolError
 #: Linux takes 128 KiB for one argument (MAX_ARG_STRLEN), and for all of them with the environment ARG_MAX.
 LONGEST_ARGUMENT = 120_000
 _SPARE = 64 * 1024
-_NOT_THERE = re.compile(r"cannot open '(?P<name>[^']*)': dataset does not exist")
+_NOT_THERE = re.compile(r"cannot open '(?P<name>[^']*)': (dataset does not exist|no such pool or dataset)")
 _WAYS_OUT = (
     (
         re.compile(r"permission denied|must be run as root", re.IGNORECASE),
