@@ -19,7 +19,8 @@ def pools(guest):
 
 def test_a_snapshot_is_taken_with_its_description_and_a_second_run_changes_nothing(pools):
     top = pools.fresh()
-    made = pools.predicted_then_done(dataset=[top], name="one", description='a "b"\t\\ ü', labels={"app": "web", "n": 1})
+    labels = {"app": "web", "n": 1}
+    made = pools.predicted_then_done(dataset=[top], name="one", description='a "b"\t\\ ü', labels=labels)
     snapshot = made.only["snapshot"]
     assert (snapshot["description"], snapshot["labels"]) == ('a "b"\t\\ ü', {"app": "web", "n": "1"})
     assert (snapshot["owner"], snapshot["policy"], snapshot["ready"]) == ("manual", None, True)
@@ -69,7 +70,7 @@ def test_holds_and_bookmarks_are_made_with_the_snapshot_or_later(pools):
     assert "keep me" in pools.zfs("holds", "-H", f"{top}@one")
     pools.predicted_then_done(dataset=[top], name="two", hold="h", bookmark="mark2")
     assert pools.zfs("list", "-H", "-t", "bookmark", "-o", "name", "-r", top).split() == [f"{top}#mark", f"{top}#mark2"]
-    with pytest.raises(Failed, match="bookmark .*#mark is there, of another snapshot"):
+    with pytest.raises(Failed, match=r"bookmark .*#mark is there, of another snapshot"):
         pools.call(dataset=[top], name="three", bookmark="mark")
 
 
@@ -197,7 +198,9 @@ def test_a_return_keeps_the_present_content_and_can_be_returned_from(pools):
     aside = done.only["aside"]
     assert pools.read(top) == "one"
     assert pools.read(f"{top}/child") == "present"
-    assert (pools.get(f"{top}@s1", "guid"), pools.get(top, "recordsize"), pools.get(top, "origin")) == (guid, "16384", "-")
+    assert pools.get(f"{top}@s1", "guid") == guid
+    assert (pools.get(top, "recordsize"), pools.get(top, "origin")) == ("16384", "-")
+    assert pools.get(top, "refreservation") == str(1 << 20)
     (shown,) = pools.info(dataset=[top])["asides"]
     assert (shown["name"], shown["extra"]["dataset"]) == (aside["name"], aside["dataset"])
     assert shown["extra"]["snapshots"] == ["s2"]

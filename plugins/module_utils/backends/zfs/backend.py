@@ -108,8 +108,8 @@ class ZfsBackend(Immediate):
                 found, missing = self._look()
         elif marked:
             self.warnings.append(
-                f"a run that changed {', '.join(marked)} was interrupted; the next one that is no check mode completes it"
-                " or takes it back first"
+                f"a run that changed {', '.join(marked)} was interrupted; the next one outside check mode"
+                " completes it or takes it back first"
             )
         if missing:
             raise InvalidInput(
@@ -313,7 +313,8 @@ class ZfsBackend(Immediate):
 
     def _clone(self, change: Change) -> Outcome:
         clone = change.arguments["clone"]
-        options = [option for key, value in self._clone_properties(change).items() for option in ("-o", f"{key}={value}")]
+        given = self._clone_properties(change)
+        options = [option for key, value in given.items() for option in ("-o", f"{key}={value}")]
         attempt = f"clone {change.name!r} of {change.target} to {clone}"
         try:
             self.zfs.run("clone", *options, f"{change.target}@{change.name}", clone, attempt=attempt)
@@ -400,6 +401,9 @@ class ZfsBackend(Immediate):
         """Mount what was returned. See core/backend.py."""
         if self._returning is not None and changes[0].verb == core.ROLL_BACK:
             self._returning.settle()
+            if not is_aside(changes[0].name):
+                with contextlib.suppress(RestorePointError):  # without it, the next run returns once more
+                    self._facts.note_mount_points([change.target for change in changes], changes[0].name)
         return [{} for _unused in changes]
 
     def spend(self, target: str, token: str) -> None:

@@ -128,10 +128,10 @@ def recover_replacements(zfs: Zfs, pools: Iterable[str], attempt: str) -> list[s
         there = {row[0] for row in zfs.list_those_there(("name",), [old, name], attempt)}
         if old in there and name in there:
             destroy(zfs, target, [OLD + mark["id"]], attempt)
-            done.append(f"{target}: snapshot {mark['name']!r}, which an interrupted run was replacing, has been replaced")
+            done.append(f"{target}: snapshot {mark['name']!r} has been replaced, as an interrupted run had begun")
         elif old in there:
             zfs.run("rename", old, name, attempt=attempt)
-            done.append(f"{target}: snapshot {mark['name']!r}, which an interrupted run was replacing, is back")
+            done.append(f"{target}: snapshot {mark['name']!r}, which an interrupted run had moved away, is back")
         zfs.run("inherit", props.REPLACING, target, attempt=attempt)
     return done
 

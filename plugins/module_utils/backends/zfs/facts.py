@@ -223,7 +223,8 @@ class Facts:
         Facts: it is 0 after a rollback and a remount, and not 0 after a file was only read with atime on. What is not
         in the pool yet does not count, so it is brought there first.
         """
-        asked = [target for target in (self.names if targets is None else targets) if self.row(target, name) is not None]
+        named = self.names if targets is None else targets
+        asked = [target for target in named if self.row(target, name) is not None]
         if not asked:
             return {}
         self.zfs.sync(sorted({pool_of(target) for target in asked}), attempt)
@@ -253,6 +254,23 @@ class Facts:
                 note = props.encode_json({"guid": self.need_row(target, name).guid, "written": written})
                 self.zfs.run("set", f"{props.RETURNED}={note}", target, attempt=attempt)
 
+    def note_mount_points(self, targets: Sequence[str], name: str) -> None:
+        """Note it again where mounting has made a directory: the mount point of a child newer than the snapshot.
+
+        Only where that is all that differs, as `zfs diff` tells: somebody else may have written in the same moment.
+        """
+        mounted = busy.mounts_by_dataset(read_mounts())
+        for target in targets:
+            inner = [each for each in self.tree(targets).nodes if each.rpartition("/")[0] == target and each in mounted]
+            if not inner or target not in mounted:
+                continue
+            made = {mounted[each][0].mount_point for each in inner}
+            top = mounted[target][0].mount_point
+            attempt = f"see what mounting has made in {target}"
+            rows = self.zfs.table(("kind", "path"), "diff", "-H", f"{target}@{name}", target, attempt=attempt)
+            if rows and all(kind in "+M" and path.rstrip("/") in {*made, top} for kind, path in rows):
+                self.note_returned([target], name)
+
     def _read_bookmarks(self, targets: Sequence[str], name: str, attempt: str) -> None:
         rows = self.zfs.rows(("name", "createtxg"), ["-t", "bookmark", "-d", "1"], targets, attempt)
         for full, txg in rows:
@@ -280,9 +298,8 @@ class Facts:
 
     def _rollback_blockers(self, target: str, name: str) -> Iterator[Blocker]:
         if is_aside(name):
-            yield Blocker(
-                target, f"{name} is a whole dataset, and takes the place of {target}", "set keep_current: true", _RETURNS
-            )
+            reason = f"{name} is a whole dataset, and takes the place of {target}"
+            yield Blocker(target, reason, "set keep_current: true", _RETURNS)
             return
         for bookmark in self.newer_bookmarks.get(target, ()):
             yield Blocker(
@@ -326,14 +343,15 @@ class Facts:
                     target, f"{child} lies in {found.dataset.name}", "name its dataset too (recursive: true)", _RETURNS
                 )
         if found.mounted:
-            yield Blocker(target, f"{found.dataset.name} is mounted", f"unmount it: `zfs unmount {found.dataset.name}`", _RETURNS)
+            remedy = f"unmount it: `zfs unmount {found.dataset.name}`"
+            yield Blocker(target, f"{found.dataset.name} is mounted", remedy, _RETURNS)
         parent = target.rpartition("/")[0]
         above = self.aside(parent, found.name) if parent in targets else None
         if above is None and parent in targets:
             yield Blocker(target, f"{found.name} does not hold {parent}", "return them one after the other", _RETURNS)
 
     def _users(self, target: str, desired: Desired, targets: Sequence[str]) -> Iterator[Blocker]:
-        """Name those who use it. With keep_current all below it is moved for a moment, so they may not be used either."""
+        """Name those who use it, and with keep_current what lies below: that is moved for a moment, too."""
         mounts = read_mounts()
         mounted = busy.mounts_by_dataset(mounts)
         lifted = None if desired.keep_current else "ignore_users"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What datasets, snapshots and holds there are, as `zfs` shows them. Touches nothing. Called by the rest of this folder.
+"""What datasets, snapshots and holds there are, as `zfs` shows them. Touches nothing. Called by all of this folder.
 
 One `zfs list` costs the same whatever its columns are: what takes time is that the kernel looks at every snapshot. So a
 listing is one command, and asks for all that is cheap. User properties inherit, and only those that a snapshot has

@@ -31,7 +31,7 @@ def check_dataset(name: str) -> str:
     if "@" in name or "#" in name:
         raise InvalidInput(attempt, "it names a snapshot or bookmark", "give the dataset, and the snapshot as name")
     if name.startswith("/"):
-        raise InvalidInput(attempt, "it is a path", "give the dataset's name, such as tank/data, as `zfs list` shows it")
+        raise InvalidInput(attempt, "it is a path", "give its name, such as tank/data, as `zfs list` shows it")
     pool, *rest = name.split("/")
     if not _POOL.fullmatch(pool) or not all(_is_component(each) for each in rest):
         raise InvalidInput(attempt, _RULE, "give the name as `zfs list` shows it")
@@ -59,7 +59,7 @@ def check_new_snapshot(name: str) -> str:
         )
     if name.startswith(OLD):
         raise InvalidInput(
-            f"take a snapshot called {name!r}", "such names are given while a snapshot is replaced", "choose another name"
+            f"take a snapshot called {name!r}", "such names are for snapshots that are being replaced", "choose another"
         )
     return name
 

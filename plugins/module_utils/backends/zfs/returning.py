@@ -81,7 +81,7 @@ def hindrances(
     ``aside`` is what the present content would be called, ``longest_end`` the length of its longest ``@snapshot``.
     """
     if "/" not in target:
-        yield "it is the pool's top dataset, which ZFS cannot rename", "leave keep_current off, or return those below it"
+        yield "it is the pool's top dataset, which ZFS cannot rename", "leave keep_current off, or return what is below"
         return
     longest = max(len(name) for name in tree.nodes if is_inside(name, target)) - len(target)
     if len(aside) + max(longest, longest_end) > LONGEST:

@@ -31,7 +31,7 @@ _WAYS_OUT = (
         "load the kernel module with `modprobe zfs`, and install it first where it is missing",
     ),
     (re.compile(r"out of space|quota exceeded", re.IGNORECASE), "free space or raise the quota, and try again"),
-    (re.compile(r"encryption key|key not loaded|key must be loaded", re.IGNORECASE), "load the key with `zfs load-key`"),
+    (re.compile(r"encryption key|key (not|must be) loaded", re.IGNORECASE), "load the key with `zfs load-key`"),
     (re.compile(r"pool is read-only|read-only", re.IGNORECASE), "import the pool writable"),
     (re.compile(r"suspended", re.IGNORECASE), "look at `zpool status`: the pool waits for its disks"),
 )
@@ -69,7 +69,9 @@ class Zfs:
         """Run `zfs` with these arguments, which print these columns; return the lines as lists of fields."""
         return list(parse_table(self.run(*arguments, attempt=attempt).stdout, columns, attempt))
 
-    def rows(self, columns: Sequence[str], arguments: Sequence[str], names: Sequence[str], attempt: str) -> list[list[str]]:
+    def rows(
+        self, columns: Sequence[str], arguments: Sequence[str], names: Sequence[str], attempt: str
+    ) -> list[list[str]]:
         """List datasets or snapshots, in as many commands as their names need; all of them have to be there."""
         rows: list[list[str]] = []
         for batch in batches(names):
@@ -92,10 +94,9 @@ class Zfs:
             unexplained = set(batch) - missing - {row[0] for row in found}
             if unexplained or (done.rc and not missing):
                 words = "; ".join(done.stderr.split("\n")[-4:]).strip("; ")
-                raise _with_way_out(ToolError(
-                    attempt, f"`zfs list` did not say whether {sorted(unexplained)[0] if unexplained else 'all'} is there:"
-                    f" {words[:500]}", process.DEFAULT_REMEDY,
-                ))  # fmt: skip
+                doubtful = min(unexplained) if unexplained else "all of them"
+                reason = f"`zfs list` did not say whether it has {doubtful}: {words[:500]}"
+                raise _with_way_out(ToolError(attempt, reason, process.DEFAULT_REMEDY))
             rows += found
         return rows
 

@@ -97,7 +97,7 @@ class Unfinished:
     # -- back ----------------------------------------------------------------------------------------------------------
 
     def take_back(self) -> None:
-        """Bring everything where it was. Raises RestorePointError; what is marked stays marked then, for the next run."""
+        """Bring everything where it was. Raises RestorePointError; the marks then stay, for the next run."""
         nodes = self._nodes()
         for part in self._moved(deepest=False):
             self._give_back_snapshots(part, nodes)
@@ -166,7 +166,7 @@ class Unfinished:
             self.zfs.run("set", *reserved, part.of, attempt=self.attempt)
 
     def _load_key(self, part: Part, node: Node) -> None:
-        """Load a key again that was loaded before: an encryption root goes with a promotion, and its key is forgotten."""
+        """Load a key again that was loaded before: a promotion moves the encryption root, and its key is forgotten."""
         if part.record.get("key") and node.is_key_root and node.keystatus == "unavailable":
             self.zfs.run("load-key", part.of, attempt=self.attempt)
 
