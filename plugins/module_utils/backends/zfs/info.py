@@ -59,15 +59,18 @@ def describe(
 
 
 def _snapshots(rows: Mapping[str, Sequence[Row]], asked: Mapping[str, Mapping[str, str]]) -> list[Snapshot]:
-    return [
-        row.snapshot(
-            **({"holds": list(row.tags)} if row.tags else {}),
-            **({"clones": list(row.clones)} if row.clones else {}),
-            **({"properties": dict(asked[row.full])} if row.full in asked else {}),
-        )
-        for each in rows.values()
-        for row in each
-    ]
+    return [row.snapshot(None, None, **_extra(row, asked)) for each in rows.values() for row in each]
+
+
+def _extra(row: Row, asked: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    extra: dict[str, Any] = {}
+    if row.tags:
+        extra["holds"] = list(row.tags)
+    if row.clones:
+        extra["clones"] = list(row.clones)
+    if row.full in asked:
+        extra["properties"] = dict(asked[row.full])
+    return extra
 
 
 def _asked(

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.restorepoint.core.plugins.module_utils import process
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.zfs import grants, listing, names, tool
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.zfs import properties as props
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import InvalidInput, ToolError
@@ -136,7 +137,7 @@ def test_ordinary_names_pass():
 
 
 def test_records_that_grow_lose_their_oldest_entries_and_fit_a_property():
-    record = {}
+    record: dict[str, object] = {}
     for number in range(500):
         record = props.with_newest(record, f"token-{number:0100}", [number, "snapshot"])
     assert len(props.encode_json(record)) <= props.LONGEST_VALUE
@@ -154,7 +155,7 @@ def test_a_command_that_says_neither_there_nor_missing_is_an_error(tmp_path, mon
 
 
 def test_a_host_without_zfs_or_its_module_is_told_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setattr(tool.process, "find_program", lambda name: None)
+    monkeypatch.setattr(process, "find_program", lambda name: None)
     with pytest.raises(ToolError, match="zfsutils-linux"):
         tool.Zfs(10).run("list", attempt="list")
     monkeypatch.undo()
