@@ -73,6 +73,8 @@ attributes:
     support: full
     membership:
       - restorepoint.core.btrfs
+"""
+
     ACTIONGROUP_ZFS = r"""
 options: {}
 attributes:
