@@ -94,3 +94,13 @@ attributes:
     membership:
       - restorepoint.core.lvm
 """
+
+    ACTIONGROUP_ZFS = r"""
+options: {}
+attributes:
+  action_group:
+    description: Use C(group/restorepoint.core.zfs) in C(module_defaults) to set defaults for this module.
+    support: full
+    membership:
+      - restorepoint.core.zfs
+"""

@@ -13,9 +13,8 @@ from __future__ import annotations
 import os
 
 import pytest
-from guest import Guest, Unavailable
 
-from ansible_collections.restorepoint.core.tests.guest.machine import Machine
+from ansible_collections.restorepoint.core.tests.guest.machine import Guest, Machine, Unavailable
 
 
 @pytest.fixture(scope="session")

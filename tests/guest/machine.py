@@ -29,7 +29,9 @@ from ansible_collections.restorepoint.core.tests.lab.driver import Result, argum
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(CHECKOUT / "tools"))
 
-from guest import Guest
+from guest import Guest, Unavailable
+
+__all__ = ["Guest", "Machine", "ProgramFailed", "Unavailable"]
 
 #: Where the collection lies in the guest.
 LIBRARY = "/opt/restorepoint"

@@ -1,0 +1,166 @@
+# Copyright (c) the restorepoint.core authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The options of zfs_snapshot and zfs_snapshot_info, and what they mean. Called by those modules.
+
+May import ansible and what lies below.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from typing import Any, Callable, NoReturn
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..backends.zfs.backend import ZfsBackend
+from ..backends.zfs.info import describe
+from ..backends.zfs.options import ZfsOptions
+from ..core.backend import Backend, Desired
+from ..core.errors import InvalidInput, RestorePointError
+from .module import StateModule, desired_state
+from .spec import ASIDES_SPEC, KEEP_SPEC, SNAPSHOT_SPEC
+
+TARGET_SPEC: dict[str, Any] = {
+    "dataset": {"type": "list", "elements": "str", "required": True},
+    "recursive": {"type": "bool", "default": False},
+    "timeout": {"type": "int", "default": 600},
+}
+
+STATE_SPEC: dict[str, Any] = {
+    **TARGET_SPEC,
+    **SNAPSHOT_SPEC,
+    **KEEP_SPEC,
+    **ASIDES_SPEC,
+    "state": {
+        "type": "str",
+        "choices": ["present", "absent", "rolled_back", "cloned", "pruned"],
+        "default": "present",
+    },
+    "hold": {"type": "str"},
+    "bookmark": {"type": "str"},
+    "clone": {"type": "list", "elements": "str"},
+    "mountpoint": {"type": "list", "elements": "str", "default": []},
+    "properties": {"type": "dict", "default": {}},
+    "destroy_newer": {"type": "bool", "default": False},
+    "keep_current": {"type": "bool", "default": False},
+    "once": {"type": "str"},
+    "ignore_users": {"type": "bool", "default": False},
+    "lock_timeout": {"type": "int", "default": 60},
+}
+
+INFO_SPEC: dict[str, Any] = {
+    **TARGET_SPEC,
+    "name": {"type": "str"},
+    "owner": {"type": "str"},
+    "properties": {"type": "list", "elements": "str", "default": []},
+    "holds": {"type": "bool", "default": False},
+    "asides": {"type": "bool", "default": True},
+}
+
+#: Options that lift blockers.
+_LIFTING = ("ignore_users", "destroy_newer")
+_PROPERTY = re.compile(r"[a-z0-9:_.@#-]+")
+
+
+def run_state() -> NoReturn:
+    """Run zfs_snapshot."""
+    module = AnsibleModule(
+        STATE_SPEC,
+        supports_check_mode=True,
+        required_if=[
+            ("state", "cloned", ("name", "clone")),
+            ("state", "pruned", ("keep", "asides"), True),
+            *((("state", state, ("name",))) for state in ("present", "absent", "rolled_back")),
+        ],
+    )
+
+    def make(params: Mapping[str, Any], report: Callable[..., None] | None) -> tuple[Backend, Desired]:
+        desired = desired_state(params, _clones(params), _LIFTING)
+        return ZfsBackend(_datasets(params), _options(params)), desired
+
+    StateModule(module, make).run()
+
+
+def run_info() -> NoReturn:
+    """Run zfs_snapshot_info."""
+    module = AnsibleModule(INFO_SPEC, supports_check_mode=True)
+    params = module.params
+    try:
+        for key in params["properties"]:
+            if not _PROPERTY.fullmatch(key) or key == "all":
+                raise InvalidInput(f"show the property {key!r}", "it is no property", "look at zfsprops(7)")
+        options = ZfsOptions(now=time.time, recursive=params["recursive"], timeout=_positive(params, "timeout"))
+        backend = ZfsBackend(_datasets(params), options)
+        backend.check(Desired(state="pruned"))
+        result = describe(
+            backend,
+            name=params["name"],
+            owner=params["owner"],
+            properties=params["properties"],
+            holds=params["holds"],
+            asides=params["asides"],
+        )
+    except RestorePointError as error:
+        module.fail_json(msg=str(error))
+    for warning in backend.warnings:
+        module.warn(warning)
+    module.exit_json(changed=False, **result)
+
+
+def _datasets(params: Mapping[str, Any]) -> list[str]:
+    if not params["dataset"]:
+        raise InvalidInput("find the targets", "dataset is empty", "name at least one dataset")
+    return list(dict.fromkeys(params["dataset"]))
+
+
+def _clones(params: Mapping[str, Any]) -> dict[str, str]:
+    if params["state"] != "cloned":
+        return {}
+    attempt, datasets, clones = f"clone {params['name']!r}", _datasets(params), params["clone"]
+    if params["recursive"]:
+        raise InvalidInput(attempt, "recursive does not say what each clone is called", "name the datasets one by one")
+    if len(clones) != len(datasets) or len(set(clones)) != len(clones):
+        raise InvalidInput(
+            attempt,
+            f"there are {len(datasets)} datasets and {len(set(clones))} different names for clones",
+            "give clone as many names as there are datasets, in their order",
+        )
+    if len(params["mountpoint"]) not in (0, len(clones)):
+        raise InvalidInput(
+            attempt,
+            f"there are {len(clones)} clones and {len(params['mountpoint'])} mount points",
+            "give mountpoint as many paths as there are clones, or none",
+        )
+    return dict(zip(datasets, clones))
+
+
+def _options(params: Mapping[str, Any]) -> ZfsOptions:
+    return ZfsOptions(
+        now=time.time,
+        recursive=params["recursive"],
+        hold=params["hold"],
+        bookmark=params["bookmark"],
+        mountpoint=tuple(params["mountpoint"]),
+        properties={str(key): _value(value) for key, value in params["properties"].items()},
+        ignore_users=params["ignore_users"],
+        timeout=_positive(params, "timeout"),
+        lock_timeout=_positive(params, "lock_timeout", least=0),
+    )
+
+
+def _value(value: Any) -> str:
+    """Return a property's value as ZFS takes it: YAML reads ``on`` and ``off`` as truth values."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value)
+
+
+def _positive(params: Mapping[str, Any], option: str, least: int = 1) -> int:
+    value = int(params[option])
+    if value < least:
+        raise InvalidInput(f"read {option}: {value}", "that is too little", f"give {least} or more seconds")
+    return value

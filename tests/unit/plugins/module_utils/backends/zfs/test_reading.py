@@ -1,0 +1,167 @@
+# Copyright (c) the restorepoint.core authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the tools print is read strictly: as recorded in the guest, and not at all where it is anything else."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.restorepoint.core.plugins.module_utils import process
+from ansible_collections.restorepoint.core.plugins.module_utils.backends.zfs import grants, listing, names, tool
+from ansible_collections.restorepoint.core.plugins.module_utils.backends.zfs import properties as props
+from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import InvalidInput, ToolError
+
+RECORDED = pathlib.Path(__file__).parent / "recorded"
+
+
+def recorded(name):
+    return (RECORDED / f"{name}.txt").read_text()
+
+
+def test_what_destroying_would_free_is_read_as_recorded():
+    assert tool.parse_reclaim(recorded("destroy_nvp"), "look") == (["two/c@s1"], 0)
+
+
+@pytest.mark.parametrize("text", ["", "destroy\ta@b\n", "reclaim\t-1\n", "reclaim\t1K\n", "reclaim\t1"])
+def test_what_does_not_say_how_much_is_freed_is_an_error(text):
+    with pytest.raises(ToolError):
+        tool.parse_reclaim(text, "look")
+
+
+def test_what_is_missing_is_read_as_recorded_and_nothing_else_is_taken_for_missing():
+    assert list(tool.missing_names(recorded("missing"))) == ["two/c@x", "two/nope@y", "nopool/x", "tank/t6#mark"]
+    assert list(tool.missing_names("cannot open 'tank': permission denied\ninternal error: out of memory\n")) == []
+
+
+def test_a_recorded_line_becomes_a_snapshot():
+    (fields,) = tool.parse_table(recorded("snapshots"), listing._SNAPSHOT, "look")
+    row = listing._row(fields, "look")
+    shown = row.snapshot()
+    assert (shown.target, shown.name, shown.created, shown.sequence) == ("two/c", "s1", 1795538078, 73)
+    assert (shown.owner, shown.labels, shown.held, shown.in_use) == (None, {}, "2 holds", None)
+
+
+def test_recorded_holds_are_read_with_blanks_in_their_tags():
+    rows = list(tool.parse_table(recorded("holds"), ("name", "tag", "timestamp"), "look"))
+    assert [row[1] for row in rows] == ["t1", "t 2"]
+
+
+def test_recorded_grants_become_the_arguments_that_grant_them_again():
+    assert list(grants.grants(recorded("allow"), "two/c")) == [
+        ["-s", "@my", "create,destroy"],
+        ["-c", "rollback"],
+        ["-l", "-e", "send"],
+        ["-d", "-u", "daemon", "hold"],
+        ["-u", "daemon", "mount,snapshot"],
+        ["-g", "daemon", "@my"],
+    ]  # fmt: skip
+
+
+def test_a_grant_that_cannot_be_read_is_an_error():
+    with pytest.raises(ToolError, match="cannot be read"):
+        list(grants.grants("---- Permissions on a ----\nLocal permissions:\n\tnobody knows this\n", "a"))
+
+
+@given(st.text(max_size=300), st.integers(1, 6))
+def test_any_output_is_either_whole_lines_of_as_many_fields_or_an_error(text, width):
+    columns = tuple(f"c{number}" for number in range(width))
+    try:
+        rows = list(tool.parse_table(text, columns, "look"))
+    except ToolError:
+        return
+    assert "".join("\t".join(row) + "\n" for row in rows) == text
+    assert all(len(row) == width and row[0] for row in rows)
+
+
+@given(st.text(max_size=30))
+def test_only_a_plain_number_is_a_number(text):
+    try:
+        number = tool.parse_number(text, "it", "look")
+    except ToolError:
+        return
+    assert text.isascii()
+    assert text.isdecimal()
+    assert int(text) == number
+
+
+@given(st.text(max_size=200))
+def test_every_text_survives_its_way_into_a_property_and_fits_a_line(text):
+    value = props.encode_text(text)
+    assert props.decode_text(value) == text
+    assert "\t" not in value
+    assert "\n" not in value
+    assert value not in ("", "-")
+
+
+@given(st.lists(st.text("abc/@", min_size=1, max_size=40), max_size=60), st.integers(60, 400))
+def test_batches_keep_every_name_in_order_and_none_is_too_large(given_names, room):
+    parts = list(tool.batches(given_names, room=room))
+    assert [name for part in parts for name in part] == given_names
+    assert all(len(part) == 1 or sum(len(name) + 9 for name in part) <= room for part in parts)
+
+
+@given(st.lists(st.text("abc", min_size=1, max_size=9), max_size=60), st.integers(10, 60))
+def test_lists_keep_every_name_and_fit_into_one_argument(given_names, longest):
+    parts = list(tool.lists(given_names, longest))
+    assert [name for part in parts for name in part] == given_names
+    assert all(len(part) == 1 or len(",".join(part)) < longest for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("check", "name"),
+    [
+        (names.check_dataset, "tank@x"), (names.check_dataset, "tank//x"), (names.check_dataset, "tank/.."),
+        (names.check_dataset, "/tank"), (names.check_dataset, "1tank"), (names.check_dataset, "-tank"),
+        (names.check_dataset, ""), (names.check_dataset, "tank/ü"), (names.check_dataset, "t" * 256),
+        (names.check_snapshot, "a@b"), (names.check_snapshot, "a,b"), (names.check_snapshot, "a%b"),
+        (names.check_snapshot, ""), (names.check_snapshot, ".."), (names.check_tag, "-r"), (names.check_tag, "a\tb"),
+        (names.check_new_snapshot, "aside-20261122t013000z"), (names.check_new_snapshot, "restorepoint-old-1"),
+        (names.check_bookmark, "a#b"),
+    ],
+)  # fmt: skip
+def test_what_zfs_could_not_call_so_or_would_take_for_something_else_is_refused(check, name):
+    with pytest.raises(InvalidInput):
+        check(name)
+
+
+def test_ordinary_names_pass():
+    for name in ("tank", "tank/a b", "rpool/ROOT/debian_12.1:x-y"):
+        assert names.check_dataset(name) == name
+    assert names.check_snapshot("zfs-auto-snap_daily-2026-11-24-0000") == "zfs-auto-snap_daily-2026-11-24-0000"
+
+
+def test_records_that_grow_lose_their_oldest_entries_and_fit_a_property():
+    record: dict[str, object] = {}
+    for number in range(500):
+        record = props.with_newest(record, f"token-{number:0100}", [number, "snapshot"])
+    assert len(props.encode_json(record)) <= props.LONGEST_VALUE
+    assert f"token-{499:0100}" in record
+    assert f"token-{0:0100}" not in record
+
+
+def test_a_command_that_says_neither_there_nor_missing_is_an_error(tmp_path, monkeypatch):
+    shim = tmp_path / "zfs"
+    shim.write_text("#!/bin/sh\necho \"cannot open 'tank/a': permission denied\" >&2\nexit 1\n")
+    shim.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(ToolError, match=r"zfs allow"):
+        tool.Zfs(10).list_those_there(("name",), ["tank/a"], "find tank/a")
+
+
+def test_a_host_without_zfs_or_its_module_is_told_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "find_program", lambda name: None)
+    with pytest.raises(ToolError, match="zfsutils-linux"):
+        tool.Zfs(10).run("list", attempt="list")
+    monkeypatch.undo()
+    shim = tmp_path / "zfs"
+    shim.write_text("#!/bin/sh\necho 'The ZFS modules are not loaded.' >&2\nexit 1\n")
+    shim.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(ToolError, match="modprobe zfs"):
+        tool.Zfs(10).run("list", attempt="list")
