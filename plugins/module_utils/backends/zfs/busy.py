@@ -98,5 +98,3 @@ def _is_claimed(device: str) -> bool:
         return error.errno == errno.EBUSY
     os.close(fd)
     return False
-
-

@@ -322,7 +322,7 @@ class Facts:
     def _keeping_blockers(self, target: str, desired: Desired, targets: Sequence[str]) -> Iterator[Blocker]:
         tree = self.tree(targets)
         top = group_top(target, targets)
-        aside = f"{top}.aside-{'0' * 8}t{'0' * 6}z-00{target[len(top):]}"
+        aside = f"{top}.aside-{'0' * 8}t{'0' * 6}z-00{target[len(top) :]}"
         longest = max((len(row.name) + 1 for row in self._rows.get(target, ())), default=0)
         for reason, remedy in hindrances(self.zfs, tree, target, targets, aside, longest):
             yield Blocker(target, reason, remedy, _RETURNS)

@@ -139,7 +139,7 @@ class Returning:
     def aside_of(self, target: str) -> str:
         """Return the dataset in which the present content of a target will be."""
         top = group_top(target, self._names)
-        return f"{top}.{self.aside}{target[len(top):]}"
+        return f"{top}.{self.aside}{target[len(top) :]}"
 
     def carry_out(self) -> None:
         """Do all of it but the mounting; on a failure bring everything back and raise."""
@@ -291,7 +291,7 @@ class Returning:
         for name, node in self.tree.nodes.items():
             parent = name.rpartition("/")[0]
             if parent in self.wishes and name not in self.wishes:
-                moved = Node(**{**node.__dict__, "name": f"{self.aside_of(parent)}{name[len(parent):]}"})
+                moved = Node(**{**node.__dict__, "name": f"{self.aside_of(parent)}{name[len(parent) :]}"})
                 rename(self.zfs, moved, name, f"keep {name}")
 
     def _complete_properties(self) -> None:

@@ -126,7 +126,7 @@ class Unfinished:
         news = {each.of for each in self.parts.values()}
         for name, node in nodes.items():
             if name.rpartition("/")[0] == part.of and name not in news and part.new == part.of:
-                rename(self.zfs, node, f"{part.old}{name[len(part.of):]}", self.attempt)
+                rename(self.zfs, node, f"{part.old}{name[len(part.of) :]}", self.attempt)
 
     def _rename_tops_back(self) -> None:
         moved = self._moved(deepest=False)
