@@ -95,10 +95,14 @@ def _parsed(line: str) -> Metadata | None:
         owner=owner,
         policy=_text(found.get("policy")) or (owner if owner != "manual" else None),
         labels={key: str(value) for key, value in labels.items()} if isinstance(labels, dict) else {},
-        once={key: value for key, value in once.items() if type(value) is int} if isinstance(once, dict) else {},
+        once={key: value for key, value in once.items() if _is_moment(value)} if isinstance(once, dict) else {},
         aside_of=_text(found.get("aside_of")),
         run=_text(found.get("run")),
     )
+
+
+def _is_moment(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _text(value: Any) -> str | None:

@@ -20,8 +20,9 @@ KINDS = {"present": "snapshot", "absent": "delsnapshot", "rolled_back": "rollbac
 SECONDS = 20
 
 
-def prepared(pve, state, name="one", guests=GUESTS):
-    """Bring guests to where a run begins; return its options."""
+def prepared(pve, state, name="one", guests=None):
+    """Bring guests, or all of them, to where a run begins; return its options."""
+    guests = guests or GUESTS
     for vmid in guests:
         pve.server.guest(vmid).write("then")
     if state != "present":

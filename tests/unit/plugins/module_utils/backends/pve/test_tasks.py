@@ -103,7 +103,7 @@ def test_a_task_that_ends_at_the_deadline_has_ended():
 
 
 def test_a_task_that_does_not_end_is_reported_with_its_upid():
-    (error,) = waited(Node({upid(1): (99, "OK")}), 0.5).values()
+    error = waited(Node({upid(1): (99, "OK")}), 0.5)[upid(1)]
     assert isinstance(error, tasks.StillRunning)
     assert upid(1) in str(error)
     assert "had not ended by the deadline" in str(error)
