@@ -45,7 +45,7 @@ PREPARE = {
 }
 CLEAN = "vgremove -qffy bench; pvremove -qffy /dev/ubdb; wipefs -qa /dev/ubdb"
 CLEAR = (
-    "lvs --noheadings -o vg_name,lv_name -S 'lv_name=~[.]bench$' | tr -s ' ' / | sed 's,^/,,' | xargs -r lvremove -qfy"
+    "lvs --noheadings -o vg_name,lv_name -S 'lv_name=~bench$' | tr -s ' ' / | sed 's,^/,,' | xargs -r lvremove -qfy"
 )
 
 
@@ -111,7 +111,7 @@ class Bench:
         for tool, task in tasks(kind).items():
             self.in_guest(CLEAR)
             found[tool] = self.measure(task)
-            there = self.in_guest("lvs --noheadings -o lv_name -S 'lv_name=~[.]bench$'").split()
+            there = self.in_guest("lvs --noheadings -o lv_name -S 'lv_name=~bench$'").split()
             if len(there) != (0 if tool == "nothing" else len(NAMES)):
                 raise SystemExit(f"Cannot measure {tool}: it has taken {len(there)} snapshots.")
         return found
