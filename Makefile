@@ -10,7 +10,7 @@ NOX := $(PYTHON) tools/run_nox.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test units matrix sanity integration molecule lab lint format types ansible-lint licence importer \
-	docs changelog bench pythons clean guest guest-reset guest-stop guest-ssh guest-tests
+	docs changelog bench bench-pve pythons clean guest guest-reset guest-stop guest-ssh guest-tests
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,8 +80,11 @@ docs: ## Check the documentation and build the site into docs/_build/html
 changelog: ## Check the changelog's fragments
 	@$(NOX) --session changelog
 
-bench: ## Side by side with rsync, cp and restic
+bench: ## Side by side with what others do; ARGS=tests/bench/bench_zfs.py for one
 	@$(NOX) --session bench -- $(ARGS)
+
+bench-pve: ## Proxmox VE alone: beside a loop over community.proxmox
+	@$(NOX) --session bench -- tests/bench/bench_pve.py
 
 pythons: ## Show which Pythons of this machine are used
 	@$(PYTHON) tools/pythons.py

@@ -242,7 +242,7 @@ def integration(session: nox.Session) -> None:
 
     Targets with the alias ``guest`` get how to reach it in the variable ``guest``, from integration_config.yml.
     """
-    tools = ansible_with("integration", "jmespath")
+    tools = ansible_with("integration", "jmespath", "proxmoxer", "requests")
     rights = ["--allow-root", "--allow-destructive"] if ROOT else []
     abroad = targets_in_the_guest()
     named = [word for word in session.posargs if not word.startswith("-")]

@@ -44,9 +44,7 @@ PREPARE = {
     "for i in $(seq 0 9); do lvcreate -qy -V 64M --thinpool bench/pool -n lv$i; mkfs.ext4 -qF /dev/bench/lv$i; done",
 }
 CLEAN = "vgremove -qffy bench; pvremove -qffy /dev/ubdb; wipefs -qa /dev/ubdb"
-CLEAR = (
-    "lvs --noheadings -o vg_name,lv_name -S 'lv_name=~bench$' | tr -s ' ' / | sed 's,^/,,' | xargs -r lvremove -qfy"
-)
+CLEAR = "lvs --noheadings -o vg_name,lv_name -S 'lv_name=~bench$' | tr -s ' ' / | sed 's,^/,,' | xargs -r lvremove -qfy"
 
 
 def play(task: dict[str, object]) -> str:
