@@ -38,7 +38,7 @@ integration: ## ansible-test integration
 molecule: ## Every molecule scenario
 	@$(NOX) --session molecule -- $(ARGS)
 
-lab: ## Tests on real filesystems (loop devices, root)
+lab: ## Tests on real filesystems (loop devices, root), and long ones of faults
 	@$(NOX) --session lab -- $(ARGS)
 
 guest: ## Boot a machine with real LVM, ZFS and systemd (root; built at the first time)

@@ -127,11 +127,11 @@ def types(session: nox.Session) -> None:
     run(session, CHECKOUT, tools, *mypy, "noxfile.py", "tools", env={"MYPYPATH": "tools"})
 
 
-def pytest(session: nox.Session, folder: str) -> None:
+def pytest(session: nox.Session, folder: str, *options: str) -> None:
     """Run pytest on a folder, or on what the arguments name, on the newest ansible-core and Python there is."""
     tools = ansible_with("pytest", *unit_packages())
     named = [word for word in session.posargs if not word.startswith("-") and (CHECKOUT / word.split("::")[0]).exists()]
-    command = ["python", "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "--import-mode=importlib"]
+    command = ["python", "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "--import-mode=importlib", *options]
     env = {
         "PYTHONPATH": str(linked()),
         "PYTHONPYCACHEPREFIX": str(CACHE / "pycache"),
@@ -148,8 +148,11 @@ def units(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def lab(session: nox.Session) -> None:
-    """Run the tests that need root and real filesystems on loop devices; arguments go to pytest."""
-    pytest(session, "tests/lab")
+    """Run the tests on real filesystems (root, loop devices), and the long ones of faults; arguments go to pytest.
+
+    Faults are mostly waited for, so there is a process for each core, and one more.
+    """
+    pytest(session, "tests/lab", f"-n{(os.cpu_count() or 1) + 1}")
 
 
 @nox.session(name="guest-tests", venv_backend="none", default=False)

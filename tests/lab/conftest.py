@@ -14,6 +14,7 @@ import os
 import pytest
 
 from ansible_collections.restorepoint.core.tests.lab.filesystems import Lab
+from ansible_collections.restorepoint.core.tests.unit.plugins.modules.pve_cluster import guests_of_each_kind
 
 KINDS = ("ext4", "xfs", "btrfs", "btrfs-subvolume")
 
@@ -50,3 +51,10 @@ def ext4(lab):
     """A fresh folder on ext4, for what does not depend on the filesystem."""
     with lab.place("ext4") as found:
         yield found
+
+
+@pytest.fixture
+def pve():
+    """A server of Proxmox VE with a guest of each kind; it needs neither root nor loop devices."""
+    with guests_of_each_kind() as cluster:
+        yield cluster

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.restorepoint.core.tests.pve_server import PveServer, scenarios
-from ansible_collections.restorepoint.core.tests.unit.plugins.modules.pve_cluster import Cluster, impatient
+from ansible_collections.restorepoint.core.tests.unit.plugins.modules.pve_cluster import guests_of_each_kind
 
 
 @pytest.fixture
 def pve():
-    """A server with a guest of each kind (scenarios.kinds), whose tasks take almost no time; nothing waits for long."""
-    with PveServer() as server, impatient():
-        server.settings.task_seconds = server.settings.vmstate_seconds = server.settings.start_seconds = 0.004
-        scenarios.kinds(server)
-        yield Cluster(server)
+    """A server with a guest of each kind, and the modules with its connection."""
+    with guests_of_each_kind() as cluster:
+        yield cluster

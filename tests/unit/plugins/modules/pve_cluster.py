@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A test server of Proxmox VE, and the modules run against it as Ansible does. For the tests beside it."""
+"""A test server of Proxmox VE, and the modules run against it as Ansible does. For the tests beside it, and in tests/lab."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.restorepoint.core.plugins.module_utils import pve as door
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.pve import backend, operations, tasks
 from ansible_collections.restorepoint.core.plugins.modules import pve_snapshot, pve_snapshot_info
-from ansible_collections.restorepoint.core.tests.pve_server import PveServer
+from ansible_collections.restorepoint.core.tests.pve_server import PveServer, scenarios
 from ansible_collections.restorepoint.core.tests.unit.plugins.modules.running import run
 
 
@@ -80,3 +80,12 @@ def impatient() -> Iterator[None]:
         patch.setattr(backend, "_LOCK_POLL", 0.05)
         patch.setattr(door, "PAUSES", (0.02, 0.05, 0.1, 0.2))
         yield
+
+
+@contextlib.contextmanager
+def guests_of_each_kind() -> Iterator[Cluster]:
+    """A server with a guest of each kind (scenarios.kinds), whose tasks take almost no time; nothing waits for long."""
+    with PveServer() as server, impatient():
+        server.settings.task_seconds = server.settings.vmstate_seconds = server.settings.start_seconds = 0.004
+        scenarios.kinds(server)
+        yield Cluster(server)
