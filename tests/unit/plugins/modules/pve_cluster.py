@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A test server of Proxmox VE, and the modules run against it as Ansible does. For the tests beside it, and in tests/lab."""
+"""A test server of Proxmox VE, and the modules run against it as Ansible does. For the tests here and in tests/lab."""
 
 from __future__ import annotations
 
