@@ -227,9 +227,9 @@ class Unfinished:
             self._inherit(props.ASIDE, [part.new for part in self.parts.values() if part.back and part.new in nodes])
         marked = [self._where(name) for name in self.mounted]
         self._inherit(props.MOUNTED, [name for name in marked if name in nodes])
-        # The marks of X go last: they are what the next run would go by.
-        self._inherit(props.RETURN, news)
-        self._inherit(props.RETURN, olds)
+        # The marks of what is called D go last: there the next run looks for them. It is X where all went back.
+        for names in (news, olds) if asides else (olds, news):
+            self._inherit(props.RETURN, names)
 
     def _where(self, name: str) -> str:
         """Return the dataset that carries the note of how D was mounted: X, which may be called otherwise now."""
@@ -293,6 +293,8 @@ def _gathered(zfs: Zfs, marks: Mapping[str, Mapping[str, str]]) -> list[Unfinish
         if mark.get("phase") == MOUNTING:
             unfinished.phase = MOUNTING
     for unfinished in found.values():
+        if all(part.old is None for part in unfinished.parts.values()):
+            unfinished.phase = MOUNTING  # X is marked first, and cleared first once N is mounted
         _add_mounts(unfinished, marks)
     return list(found.values())
 
