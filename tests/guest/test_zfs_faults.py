@@ -146,7 +146,7 @@ def test_a_tool_that_prints_nonsense_or_fails_at_any_call_is_an_error_and_nothin
     top = pools.fresh()
     pools.zfs("snapshot", f"{top}@one")
     options = {"dataset": [top], "name": "one" if state == "absent" else "two", "state": state}
-    reached = []
+    reached: list[str] = []
     while True:
         with pools.guest.shims("zfs", at=len(reached) + 1, when=when) as folder:
             process = pools.guest.start("zfs_snapshot", shims=folder, **options)
