@@ -86,8 +86,10 @@ INSTALL = (
     "command -v sanoid >/dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends sanoid; };"
     "systemctl disable -q --now sanoid.timer; modprobe zfs; zpool destroy -f bench 2>/dev/null; true"
 )
-PREPARE = f"zpool create -f -O atime=off bench /dev/ubdb && zfs create bench/one && zfs create bench/set && for name in \
-{' '.join(SET)}; do zfs create $name || exit 1; done"
+PREPARE = (
+    "zpool create -f -O atime=off bench /dev/ubdb && zfs create bench/one && zfs create bench/set && "
+    f"for name in {' '.join(SET)}; do zfs create $name || exit 1; done"
+)
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ class Shell:
 
     def busy(self) -> float:
         """Return the CPU seconds of the guest since its boot: user, nice, system, and both kinds of interrupts."""
-        words = self._line("read -r line < /proc/stat; echo \"$line\"").split()
+        words = self._line('read -r line < /proc/stat; echo "$line"').split()
         user, nice, system, _idle, _waiting, hard, soft = map(int, words[1:8])
         return (user + nice + system + hard + soft) * self.tick
 
