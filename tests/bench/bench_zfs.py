@@ -275,10 +275,12 @@ def measure_listing(bench: Bench, number: int, loop: int) -> Iterator[tuple[str,
     yield "nothing", bench.nothing()
     yield "zfs list -o name", bench.shell.measure("zfs list -H -t snapshot -o name -r bench/set")
     yield "zfs list", bench.shell.measure(f"zfs list -Hp -t snapshot -o {COLUMNS} -r bench/set")
-    # In the same task: a task of its own would cost more.
-    all_there = {"register": "shown", "failed_when": f"shown.snapshots | length != {LISTED}"}
     options = {"dataset": "bench/set", "recursive": True}
-    yield "engine", bench.play("restorepoint.core.zfs_snapshot_info", options, **all_there)
+    if number == 0:
+        # Not in the play that is measured: counting takes the control node some time.
+        all_there = {"register": "shown", "failed_when": f"shown.snapshots | length != {LISTED}"}
+        bench.play("restorepoint.core.zfs_snapshot_info", options, **all_there)
+    yield "engine", bench.play("restorepoint.core.zfs_snapshot_info", options)
 
 
 def taking_goals(found: Mapping[str, Cost], loop: int) -> Iterator[tuple[str, float, float]]:
