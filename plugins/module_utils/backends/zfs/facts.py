@@ -41,6 +41,7 @@ class Facts:
         self.targets: list[Dataset] = []
         self.newer_bookmarks: dict[str, list[str]] = {}
         self._rows: dict[str, list[Row]] = {}
+        self._named: dict[str, dict[str, Row]] = {}  # made of _rows where it is asked for
         self._asides: dict[str, list[Aside]] = {}
         self._tree: Tree | None = None
         self._tokens: dict[str, dict[str, Any]] = {}
@@ -55,7 +56,9 @@ class Facts:
 
     def row(self, target: str, name: str) -> Row | None:
         """Return a snapshot as it was listed."""
-        return next((row for row in self._rows.get(target, ()) if row.name == name), None)
+        if target not in self._named:
+            self._named[target] = {row.name: row for row in self._rows.get(target, ())}
+        return self._named[target].get(name)
 
     def need_row(self, target: str, name: str) -> Row:
         """Return a snapshot that has to be there."""
@@ -91,6 +94,7 @@ class Facts:
             self._rows = self._all_rows(attempt)
         if desired.state != "present" or self.options.hold is not None:
             self._rows = with_tags(self.zfs, self._rows, attempt)
+        self._named = {}
         if is_aside(name) or desired.asides is not None:
             self._asides = asides_of(self.zfs, self.names, attempt)
 
