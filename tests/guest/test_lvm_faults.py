@@ -38,12 +38,14 @@ def test_a_call_for_which_there_is_no_room_changes_nothing_and_says_how_much_is_
 
 def test_a_pool_above_its_limit_takes_nothing_new_and_a_full_one_neither(storage, guest):
     volume = storage.thin("t1", 100, pool=64)
+    # A full pool lets writers wait for a minute by default, and then fail: here they fail at once.
+    guest.run("lvchange", "-q", "--errorwhenfull", "y", "vg0/pool")
     storage.snapshot(volume, name="first")
     at = storage.mount("t1")
-    guest.run("dd", "if=/dev/urandom", f"of={at}/x", "bs=1M", "count=56", "conv=fsync", "status=none", check=False)
+    guest.run("dd", "if=/dev/urandom", f"of={at}/x", "bs=1M", "count=40", "conv=fsync", "status=none")
     with pytest.raises(Failed, match=r"the data of the thin pool vg0/pool is .* % full, above 50 %"):
         storage.snapshot(volume, name="second", data_limit=50)
-    guest.run("timeout", "20", "dd", "if=/dev/urandom", f"of={at}/y", "bs=1M", "count=20", "conv=fsync", check=False)
+    guest.run("timeout", "20", "dd", "if=/dev/urandom", f"of={at}/y", "bs=1M", "count=40", "conv=fsync", check=False)
     with pytest.raises(Failed, match="thin pool vg0/pool"):
         storage.snapshot(volume, name="second", data_limit=99)
     assert storage.names(volume) == ["first"]
