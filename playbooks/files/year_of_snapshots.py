@@ -68,7 +68,7 @@ def _take(target: str, store: str, owner: str, moment: int) -> int:
     desired = Desired(state="present", name=automatic_name(owner, moment), owner=owner)
     backend.check(desired)
     with backend.session(writing=True):
-        plan = make_plan(desired, backend.situations(desired), backend.capabilities, moment)
+        plan = make_plan(desired, backend.situations(desired), moment)
         [result] = Run(backend, _no_record, time.monotonic, keep_partial=False).carry_out(plan)
     if result["action"] != "created":
         raise SystemExit(f"expected a new snapshot, and got {result}")
