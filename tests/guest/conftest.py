@@ -29,3 +29,9 @@ def guest():
         pytest.skip(str(error))
     yield machine
     machine.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def empty_disks(guest):
+    """Each file of tests begins with empty disks, whatever the one before has left on them."""
+    guest.clear_disks()

@@ -11,12 +11,6 @@ from typing import Any
 from ansible_collections.restorepoint.core.tests.guest.machine import Machine
 
 VG = "vg0"
-CLEAN = """
-for m in $(grep -o ' /mnt/[^ ]*' /proc/self/mountinfo | sort -r); do umount "$m" || true; done
-dmsetup ls | grep -o '^vg[0-9]-[^ ]*' | while read n; do dmsetup resume "$n" || true; done
-for v in vg0 vg1; do vgremove -qffy $v || true; done >/dev/null 2>&1
-for d in /dev/ubdb /dev/ubdc /dev/ubdd; do pvremove -qffy $d || true; wipefs -qa $d; done >/dev/null 2>&1
-"""
 
 
 class Storage:
@@ -27,7 +21,7 @@ class Storage:
 
     def build(self) -> None:
         """Make it anew."""
-        self.guest.run("bash", "-c", CLEAN, check=False)
+        self.guest.clear_disks()
         self.guest.script(f"pvcreate -qy /dev/ubdb && vgcreate -q {VG} /dev/ubdb", timeout=120)
 
     def thick(self, name: str, megabytes: int = 64, filesystem: str | None = "ext4") -> str:

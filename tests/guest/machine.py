@@ -60,6 +60,16 @@ exit $code
 """
 
 
+#: Takes away whatever tests have made of the disks, in whatever state it is; what is not there is no trouble.
+_CLEAR = """
+for m in $(grep -o ' /mnt/[^ ]*' /proc/self/mountinfo | sort -r); do umount "$m" || true; done
+for p in $(zpool list -H -o name); do zpool destroy -f "$p" || true; done
+dmsetup ls | grep -o '^vg[0-9]-[^ ]*' | while read n; do dmsetup resume "$n" || true; done
+for v in vg0 vg1; do vgremove -qffy $v || true; done >/dev/null 2>&1
+for d in %s; do pvremove -qffy $d || true; wipefs -qa $d; done >/dev/null 2>&1
+"""
+
+
 class ProgramFailed(RuntimeError):
     """A program in the guest ended with another code than 0."""
 
@@ -157,6 +167,10 @@ class Machine:
     def script(self, text: str, timeout: float = 120) -> str:
         """Run a bash script that ends at the first failure; return what it printed."""
         return self.run("bash", "-euo", "pipefail", "-c", text, timeout=timeout)
+
+    def clear_disks(self) -> None:
+        """Leave the disks empty, whatever was on them."""
+        self.run("bash", "-c", _CLEAR % " ".join(DISKS), check=False)
 
     def write(self, path: str, content: str) -> None:
         """Write a file, through to the disk."""

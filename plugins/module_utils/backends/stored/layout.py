@@ -67,7 +67,7 @@ def check_name(name: str) -> str:
     if name.endswith(_SUFFIXES):
         raise InvalidInput(
             attempt,
-            "the store keeps metadata and more under names that end in .json, .manifest and .nested",
+            "the store keeps metadata under names that end in .json, .manifest and .nested",
             "rename it",
         )
     return name
