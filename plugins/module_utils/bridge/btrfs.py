@@ -9,7 +9,7 @@ May import ansible and what lies below.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Callable, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
@@ -19,9 +19,9 @@ from ..backends.btrfs.info import describe
 from ..backends.btrfs.options import ASIDE, MOVE, BtrfsOptions
 from ..backends.stored.backend import canonical
 from ..core.backend import Backend, Desired
-from ..core.errors import InvalidInput, RestorePointError
-from .module import StateModule, clones_of, desired_state, not_negative, now
-from .spec import ASIDES_SPEC, KEEP_SPEC, SNAPSHOT_SPEC
+from ..core.errors import InvalidInput
+from .module import StateModule, clones_of, desired_state, not_negative, now, show
+from .spec import ASIDES_SPEC, KEEP_SPEC, REQUIRED_IF_CLONES, SNAPSHOT_SPEC
 
 TARGET_SPEC: dict[str, Any] = {
     "subvolume": {"type": "list", "elements": "path"},
@@ -61,11 +61,7 @@ def run_state() -> NoReturn:
     module = AnsibleModule(
         STATE_SPEC,
         supports_check_mode=True,
-        required_if=[
-            ("state", "cloned", ("name", "clone")),
-            ("state", "pruned", ("keep", "asides"), True),
-            *((("state", state, ("name",))) for state in ("present", "absent", "rolled_back")),
-        ],
+        required_if=REQUIRED_IF_CLONES,
     )
 
     def make(params: Mapping[str, Any], report: Callable[..., None] | None) -> tuple[Backend, Desired]:
@@ -87,17 +83,15 @@ def run_state() -> NoReturn:
 def run_info() -> NoReturn:
     """Run btrfs_snapshot_info."""
     module = AnsibleModule(INFO_SPEC, supports_check_mode=True)
-    params = module.params
-    try:
+
+    def look(params: Mapping[str, Any]) -> tuple[dict[str, Any], Sequence[str]]:
         options = BtrfsOptions(now=now, lock_timeout=not_negative(params, "lock_timeout"))
         paths = _paths(params) if params["subvolume"] is not None else []
         backend = BtrfsBackend(paths, canonical(params["store"], "a store"), options)
         result = describe(backend, name=params["name"], sizes=params["sizes"], verify=params["verify"])
-    except RestorePointError as error:
-        module.fail_json(msg=str(error))
-    for warning in backend.warnings:
-        module.warn(warning)
-    module.exit_json(changed=False, **result)
+        return result, backend.warnings
+
+    show(module, look)
 
 
 def _paths(params: Mapping[str, Any]) -> list[str]:

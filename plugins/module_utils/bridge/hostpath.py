@@ -10,7 +10,7 @@ May import ansible and what lies below.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Callable, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
@@ -20,13 +20,13 @@ from ..backends.hostpath.info import describe
 from ..backends.hostpath.options import HostpathOptions, HostTarget
 from ..backends.stored.backend import canonical
 from ..core.backend import Backend, Desired
-from ..core.errors import InvalidInput, RestorePointError
+from ..core.errors import InvalidInput
 from ..core.units import parse_size
-from ..kube import KubeClient, MissingLibrary, resolve_claims
+from ..kube import KubeClient, resolve_claims
 from .kubernetes import ARGUMENT_SPEC as KUBERNETES_SPEC
-from .kubernetes import connection_options, missing_library
-from .module import StateModule, clones_of, desired_state, not_negative, now
-from .spec import ASIDES_SPEC, KEEP_SPEC, SNAPSHOT_SPEC
+from .kubernetes import connection_options
+from .module import StateModule, clones_of, desired_state, not_negative, now, show
+from .spec import ASIDES_SPEC, KEEP_SPEC, REQUIRED_IF_CLONES, SNAPSHOT_SPEC
 
 TARGET_SPEC: dict[str, Any] = {
     "path": {"type": "list", "elements": "path"},
@@ -80,11 +80,7 @@ def run_state() -> NoReturn:
         STATE_SPEC,
         supports_check_mode=True,
         required_one_of=[("path", "namespace")],
-        required_if=[
-            ("state", "cloned", ("name", "clone")),
-            ("state", "pruned", ("keep", "asides"), True),
-            *((("state", state, ("name",))) for state in ("present", "absent", "rolled_back")),
-        ],
+        required_if=REQUIRED_IF_CLONES,
         **_ARGUMENTS,
     )
 
@@ -99,19 +95,15 @@ def run_state() -> NoReturn:
 def run_info() -> NoReturn:
     """Run hostpath_snapshot_info."""
     module = AnsibleModule(INFO_SPEC, supports_check_mode=True, **_ARGUMENTS)
-    params = module.params
-    try:
+
+    def look(params: Mapping[str, Any]) -> tuple[dict[str, Any], Sequence[str]]:
         has_targets = params["path"] is not None or params["namespace"] is not None
         options = HostpathOptions(now=now, lock_timeout=not_negative(params, "lock_timeout"))
         backend = HostpathBackend(_targets(module) if has_targets else (), _store(params), options)
         result = describe(backend, name=params["name"], sizes=params["sizes"], verify=params["verify"])
-    except MissingLibrary as error:
-        module.fail_json(**missing_library(error))
-    except RestorePointError as error:
-        module.fail_json(msg=str(error))
-    for warning in backend.warnings:
-        module.warn(warning)
-    module.exit_json(changed=False, **result)
+        return result, backend.warnings
+
+    show(module, look)
 
 
 def _store(params: Mapping[str, Any]) -> str:

@@ -22,10 +22,10 @@ from ..backends.lvm.info import describe
 from ..backends.lvm.names import check_new_lv, parse_volume
 from ..backends.lvm.options import LvmOptions, LvmTarget
 from ..core.backend import Backend, Desired
-from ..core.errors import InvalidInput, RestorePointError
+from ..core.errors import InvalidInput
 from ..core.units import parse_duration
-from .module import StateModule, desired_state, now
-from .spec import ASIDES_SPEC, KEEP_SPEC, SNAPSHOT_SPEC
+from .module import StateModule, desired_state, now, show
+from .spec import ASIDES_SPEC, KEEP_SPEC, REQUIRED_IF_CLONES, SNAPSHOT_SPEC
 
 TARGET_SPEC: dict[str, Any] = {
     "volume": {"type": "list", "elements": "str"},
@@ -71,11 +71,7 @@ def run_state() -> NoReturn:
     module = AnsibleModule(
         STATE_SPEC,
         supports_check_mode=True,
-        required_if=[
-            ("state", "cloned", ("name", "clone")),
-            ("state", "pruned", ("keep", "asides"), True),
-            *((("state", state, ("name",))) for state in ("present", "absent", "rolled_back")),
-        ],
+        required_if=REQUIRED_IF_CLONES,
     )
 
     def make(params: Mapping[str, Any], report: Callable[..., None] | None) -> tuple[Backend, Desired]:
@@ -89,17 +85,15 @@ def run_state() -> NoReturn:
 def run_info() -> NoReturn:
     """Run lvm_snapshot_info."""
     module = AnsibleModule(INFO_SPEC, supports_check_mode=True)
-    params = module.params
-    try:
+
+    def look(params: Mapping[str, Any]) -> tuple[dict[str, Any], Sequence[str]]:
         targets = _targets(params) if params["volume"] is not None else []
         timeout = _at_least(params, "command_timeout", 1)
         backend = LvmBackend(targets, LvmOptions(now=now, command_timeout=timeout))
         result = describe(backend, name=params["name"], used_by=params["used_by"])
-    except RestorePointError as error:
-        module.fail_json(msg=str(error))
-    for warning in backend.warnings:
-        module.warn(warning)
-    module.exit_json(changed=False, **result)
+        return result, backend.warnings
+
+    show(module, look)
 
 
 def _targets(params: Mapping[str, Any]) -> list[LvmTarget]:

@@ -11,7 +11,7 @@ need little change. May import ansible and what lies below.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Callable, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
@@ -22,12 +22,10 @@ from ..backends.pve.backend import PveBackend, PveOptions
 from ..backends.pve.guests import Selection, words
 from ..backends.pve.info import describe, guest_result
 from ..core.backend import Backend, Desired
-from ..core.errors import InvalidInput, RestorePointError
-from ..kube import MissingLibrary
+from ..core.errors import InvalidInput
 from ..pve import CONNECT, Connection, HttpsTransport, PveshTransport, Transport
-from .kubernetes import missing_library
-from .module import StateModule, desired_state, now
-from .spec import ASIDES_SPEC, KEEP_SPEC, SNAPSHOT_SPEC
+from .module import StateModule, desired_state, now, show
+from .spec import ASIDES_SPEC, KEEP_SPEC, REQUIRED_IF, SNAPSHOT_SPEC
 
 
 def _option(*variables: str, **spec: Any) -> dict[str, Any]:
@@ -118,10 +116,7 @@ def run_state() -> NoReturn:
         STATE_SPEC,
         supports_check_mode=True,
         required_one_of=[SELECTORS],
-        required_if=[
-            ("state", "pruned", ("keep", "asides"), True),
-            *((("state", state, ("name",))) for state in ("present", "absent", "rolled_back")),
-        ],
+        required_if=REQUIRED_IF,
     )
 
     def make(params: Mapping[str, Any], report: Callable[..., None] | None) -> tuple[Backend, Desired]:
@@ -136,19 +131,15 @@ def run_state() -> NoReturn:
 def run_info() -> NoReturn:
     """Run pve_snapshot_info."""
     module = AnsibleModule(INFO_SPEC, supports_check_mode=True)
-    params = module.params
-    shows = {each: params[each] for each in ("name", "config", "compare", "text")}
-    try:
+    shows = {each: module.params[each] for each in ("name", "config", "compare", "text")}
+
+    def look(params: Mapping[str, Any]) -> tuple[dict[str, Any], Sequence[str]]:
         backend = PveBackend(_connect(params), _selection(params), _options({**params, **_UNUSED}, None), now)
         backend.check(Desired(state="info"))
         result = describe(backend, **shows)
-    except MissingLibrary as error:
-        module.fail_json(**missing_library(error))
-    except RestorePointError as error:
-        module.fail_json(msg=str(error))
-    for warning in backend.warnings:
-        module.warn(warning)
-    module.exit_json(changed=False, api_calls=backend.calls, **result)
+        return {**result, "api_calls": backend.calls}, backend.warnings
+
+    show(module, look)
 
 
 #: What pve_snapshot_info has no use for.

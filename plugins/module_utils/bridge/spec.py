@@ -40,3 +40,10 @@ KEEP_SPEC: dict[str, Any] = {
 ASIDES_SPEC: dict[str, Any] = {
     "asides": {"type": "dict", "options": {**_KEEP, "max_age": {"type": "str"}}},
 }
+
+#: What the states need, for AnsibleModule's required_if; without and with the state cloned.
+REQUIRED_IF: list[tuple[Any, ...]] = [
+    ("state", "pruned", ("keep", "asides"), True),
+    *(("state", state, ("name",)) for state in ("present", "absent", "rolled_back")),
+]
+REQUIRED_IF_CLONES: list[tuple[Any, ...]] = [("state", "cloned", ("name", "clone")), *REQUIRED_IF]

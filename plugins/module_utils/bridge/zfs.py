@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Callable, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
@@ -20,9 +20,9 @@ from ..backends.zfs.backend import ZfsBackend
 from ..backends.zfs.info import describe
 from ..backends.zfs.options import ZfsOptions
 from ..core.backend import Backend, Desired
-from ..core.errors import InvalidInput, RestorePointError
-from .module import StateModule, desired_state
-from .spec import ASIDES_SPEC, KEEP_SPEC, SNAPSHOT_SPEC
+from ..core.errors import InvalidInput
+from .module import StateModule, desired_state, show
+from .spec import ASIDES_SPEC, KEEP_SPEC, REQUIRED_IF_CLONES, SNAPSHOT_SPEC
 
 TARGET_SPEC: dict[str, Any] = {
     "dataset": {"type": "list", "elements": "str", "required": True},
@@ -71,11 +71,7 @@ def run_state() -> NoReturn:
     module = AnsibleModule(
         STATE_SPEC,
         supports_check_mode=True,
-        required_if=[
-            ("state", "cloned", ("name", "clone")),
-            ("state", "pruned", ("keep", "asides"), True),
-            *((("state", state, ("name",))) for state in ("present", "absent", "rolled_back")),
-        ],
+        required_if=REQUIRED_IF_CLONES,
     )
 
     def make(params: Mapping[str, Any], report: Callable[..., None] | None) -> tuple[Backend, Desired]:
@@ -88,8 +84,8 @@ def run_state() -> NoReturn:
 def run_info() -> NoReturn:
     """Run zfs_snapshot_info."""
     module = AnsibleModule(INFO_SPEC, supports_check_mode=True)
-    params = module.params
-    try:
+
+    def look(params: Mapping[str, Any]) -> tuple[dict[str, Any], Sequence[str]]:
         for key in params["properties"]:
             if not _PROPERTY.fullmatch(key) or key == "all":
                 raise InvalidInput(f"show the property {key!r}", "it is no property", "look at zfsprops(7)")
@@ -104,11 +100,9 @@ def run_info() -> NoReturn:
             holds=params["holds"],
             asides=params["asides"],
         )
-    except RestorePointError as error:
-        module.fail_json(msg=str(error))
-    for warning in backend.warnings:
-        module.warn(warning)
-    module.exit_json(changed=False, **result)
+        return result, backend.warnings
+
+    show(module, look)
 
 
 def _datasets(params: Mapping[str, Any]) -> list[str]:
