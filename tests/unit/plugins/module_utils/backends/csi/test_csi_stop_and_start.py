@@ -43,9 +43,15 @@ from ansible_collections.restorepoint.core.plugins.module_utils.kube_resources i
     STATEFUL_SETS,
     Resource,
 )
-
+from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.backends.csi.things import (
+    cron_job,
+    daemon_set,
+    deployment,
+    replica_set,
+    stateful_set,
+    thing,
+)
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.fake_cluster import merge
-from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.backends.csi.things import cron_job, daemon_set, deployment, replica_set, stateful_set, thing
 
 NOW = 1000.0
 TERMS = Terms("run-1", NOW, NOW + 600)
@@ -250,7 +256,12 @@ def test_the_same_call_has_the_same_run_whatever_its_order(targets, chance):
     [
         (DEPLOYMENTS, deployment("it", replicas=1), "1 replica", "scale deployment/it --replicas=1"),
         (STATEFUL_SETS, stateful_set("it", "data", 3), "3 replicas", "scale statefulset/it --replicas=3"),
-        (CRON_JOBS, cron_job("it"), "not suspended", """patch cronjob/it --type=merge -p '{"spec":{"suspend":false}}'"""),
+        (
+            CRON_JOBS,
+            cron_job("it"),
+            "not suspended",
+            """patch cronjob/it --type=merge -p '{"spec":{"suspend":false}}'""",
+        ),
         (
             DAEMON_SETS,
             daemon_set("it", selector={"disk": "ssd"}),

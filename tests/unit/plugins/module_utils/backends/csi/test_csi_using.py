@@ -35,7 +35,6 @@ from ansible_collections.restorepoint.core.plugins.module_utils.kube_resources i
     STATEFUL_SETS,
     Resource,
 )
-
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.backends.csi.things import (
     NAMESPACE,
     autoscaler,
@@ -366,8 +365,8 @@ def test_a_workload_that_another_run_holds_blocks_and_no_option_lifts_that():
     users = found(recorded(deployment("web", "data", replicas=0), "run-2", replicas=3))
     assert titles(users) == []
     assert hard(users) == [
-        "shop/data: run run-2 has stopped Deployment shop/web for shop/data (wait for that run, or where it was killed, "
-        "repeat it, or bring back 3 replicas with: kubectl -n shop scale deployment/web --replicas=3)"
+        "shop/data: run run-2 has stopped Deployment shop/web for shop/data (wait for that run, or where it was "
+        "killed, repeat it, or bring back 3 replicas with: kubectl -n shop scale deployment/web --replicas=3)"
     ]
 
 

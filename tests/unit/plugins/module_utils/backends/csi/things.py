@@ -33,7 +33,12 @@ def owner(item: dict[str, Any], controller: bool = True) -> dict[str, Any]:
 
 def thing(kind: str, name: str, *, by: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
     """Return an object of a kind; ``by`` is its controller, ``more`` its spec."""
-    metadata: dict[str, Any] = {"name": name, "namespace": NAMESPACE, "uid": f"uid-{kind}-{name}", "resourceVersion": "7"}
+    metadata: dict[str, Any] = {
+        "name": name,
+        "namespace": NAMESPACE,
+        "uid": f"uid-{kind}-{name}",
+        "resourceVersion": "7",
+    }
     if by is not None:
         metadata["ownerReferences"] = [owner(by)]
     return {"apiVersion": VERSIONS.get(kind, "example.com/v1"), "kind": kind, "metadata": metadata, "spec": dict(more)}
@@ -92,7 +97,9 @@ def daemon_set(name: str, *claims: str, selector: dict[str, str] | None = None) 
     return thing("DaemonSet", name, template=pods)
 
 
-def job(name: str, *claims: str, by: dict[str, Any] | None = None, ended: str | None = None, **more: Any) -> dict[str, Any]:
+def job(
+    name: str, *claims: str, by: dict[str, Any] | None = None, ended: str | None = None, **more: Any
+) -> dict[str, Any]:
     """Return a Job whose template names claims; ``ended`` is Complete or Failed."""
     found = thing("Job", name, by=by, template=template(*claims), **more)
     if ended:
