@@ -10,7 +10,7 @@ The API server is the fake one, its controllers are imitated; tests/cluster does
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -368,7 +368,7 @@ def test_who_starts_a_workload_while_its_pods_are_waited_for_is_told_of(server, 
     users = one.users([TARGET])
 
     class Meddler(Mortal):
-        def watch(self, *args: Any, **more: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+        def watch(self, *args: Any, **more: Any) -> Any:
             server.change(server.find("deployments", "web"), {"spec": {"replicas": 4}})
             return super().watch(*args, **more)
 
@@ -405,7 +405,7 @@ def test_watches_that_end_and_versions_that_are_forgotten_are_survived(server, c
     class Forgetful(Mortal):
         watches = 0
 
-        def watch(self, *args: Any, **more: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+        def watch(self, *args: Any, **more: Any) -> Any:
             self.watches += 1
             if self.watches == 3:
                 server.forget()
@@ -425,7 +425,7 @@ def test_a_server_that_is_away_while_pods_are_waited_for_is_waited_for(server, c
     put(server, deployment("web", "data", replicas=1), pods=1)
     one = workloads(server)
     users = one.users([TARGET])
-    away = [kube.KubeError("wait", "it is away", "wait", 503, transient=True)] * 6
+    away = [KubeError("wait", "it is away", "wait", 503, transient=True)] * 6
 
     class Away(Mortal):
         def list_objects(self, attempt: str, resource: Any, *args: Any, **more: Any) -> Any:
