@@ -4,8 +4,8 @@
 
 """Controllers of CSI snapshots for fake_cluster.py: what snapshot controller, provisioner and volume binder do, in short.
 
-`Csi` makes snapshots ready, fails those of claims in ``broken``, ignores those in ``ignored``, binds claims, and removes
-finalizers when nothing is in the way. What it does was seen on a real control plane; tests/cluster hold it to that.
+`Csi` makes snapshots ready, fails those of claims in ``broken``, ignores those in ``ignored``, binds claims, and
+takes finalizers off when nothing is in the way. It was seen on a real control plane; tests/cluster hold it to that.
 """
 
 from __future__ import annotations
