@@ -145,7 +145,7 @@ def _untouched(snapshot: Item, around: Around, now: float) -> Iterator[str]:
     if age < PATIENCE or around.events:
         return
     yield (
-        f"nothing has touched it in the {age:.0f} s since it was made, so the snapshot controller does not seem to run; "
+        f"nothing has touched it in {age:.0f} s since it was made, so the snapshot controller does not seem to run; "
         "see kubectl get pods -A | grep snapshot-controller, or install it with the role csi_snapshots"
     )
 
@@ -162,7 +162,7 @@ def _unready_content(content: Item, around: Around, now: float) -> Iterator[str]
     if status.get("snapshotHandle") or status.get("volumeGroupSnapshotHandle"):
         yield f"the storage has taken it and is still at work on it (content {name}); wait longer"
     elif BEING_CREATED in annotations_of(content) or GROUP_BEING_CREATED in annotations_of(content):
-        yield f"the driver {spec.get('driver')} was asked for it and has not answered; see the log of its controller"
+        yield f"the driver {spec.get('driver')} was asked for it and has not answered; see its controller's log"
     elif not status and now - _seconds(content["metadata"].get("creationTimestamp")) >= PATIENCE:
         yield (
             f"nothing has touched its content {name}, so the csi-snapshotter sidecar of driver {spec.get('driver')} "
@@ -243,7 +243,7 @@ def holds(item: Item, finalizer: str, around: Around) -> str:
         return f"{finalizer} holds it: {known(item, around)}"
     if finalizer.startswith("external-attacher/"):
         driver = finalizer.partition("/")[2]
-        return f"{finalizer} holds it: a node still has it attached; see kubectl get volumeattachments, and driver {driver}"
+        return f"{finalizer} holds it: {driver} still has it attached to a node; see kubectl get volumeattachments"
     return (
         f"{finalizer} holds it: whatever has put that there has to take it away; see the documentation of its software"
     )
