@@ -170,7 +170,7 @@ def discard_new(journal: Journal, new: Mapping[str, Any]) -> dict[str, Any]:
         # A volume that is reserved would stay: only what was bound to a claim that is gone is removed.
         uid = annotations[TEMPORARY]
         spec["claimRef"] = {"namespace": journal.namespace, "name": journal.temporary, "uid": uid}
-    return _on(new, {}, spec)
+    return _on(new, {"labels": {NAMESPACE: journal.namespace, RETURN: journal.id, ROLE: NEW}}, spec)
 
 
 def aside_again(journal: Journal, new: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,5 +198,5 @@ def purge(aside: Mapping[str, Any]) -> dict[str, Any]:
 
 def spend(namespace: str, volume: Mapping[str, Any], tokens: Mapping[str, int]) -> dict[str, Any]:
     """Tokens are used up, for the claim that this volume is bound to."""
-    labels = {NAMESPACE: namespace, ROLE: LIVE}
+    labels = {NAMESPACE: namespace, ROLE: (volume["metadata"].get("labels") or {}).get(ROLE, LIVE)}
     return _on(volume, {"labels": labels, "annotations": {ONCE: tokens_text(tokens)}})

@@ -54,7 +54,8 @@ class Journal:
         temporary: by a snapshot: the name of the claim through which the new volume is made.
         size: bytes that the new volume must have.
         node: the node on which it has to be made, where that matters.
-        at: when the return began, in seconds since the epoch. ``aside`` is what the old volume is called afterwards.
+        at: when the return began, in seconds since the epoch. ``until``: when the run that began it gives up, if it
+            lives. ``aside`` is what the old volume is called afterwards.
         keep: whether the old volume is kept.
         once: the token of this return. ``tokens`` are those used before, with the time.
     """
@@ -71,6 +72,7 @@ class Journal:
     name: str
     size: int
     at: int
+    until: int
     aside: str
     temporary: str
     spec: Mapping[str, Any]
