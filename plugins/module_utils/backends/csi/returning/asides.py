@@ -34,7 +34,7 @@ class Survey:
         asides: what earlier returns kept, oldest first.
         returned: the ``once`` tokens that were used, with the time (seconds since the epoch).
         blockers: what forbids a return.
-        open: words about an unfinished return, None where there is none. ``open_id`` is its id, and ``open_source``
+        open: words about an unfinished return, None where there is none. ``open_id`` is the id of its call, and ``open_source``
             the uid of the VolumeSnapshot (or of the aside's volume) that it returns to.
         warnings: what a person should see to.
     """
@@ -92,13 +92,13 @@ def _survey(
     if not journals:
         blockers += claim_blockers(target, claim)
         return Survey(tuple(asides), returned, tuple(blockers))
-    journal, volume = journals[0]
+    journal = journals[0][0]
     return Survey(
         tuple(asides),
         returned,
         tuple(blockers),
         f"a return to {journal.name} that began at {timestamp(journal.at)} is unfinished",
-        journal.id,
+        journal.run,
         journal.source_uid,
         warnings=() if claim is not None else (f"{target} is missing in the middle of a return: run it again",),
     )
@@ -142,7 +142,9 @@ def claim_faults(claim: Object | None) -> list[tuple[str, str]]:
         reason = f"its deletion would wait for {', '.join(foreign)}"
         found.append((reason, "wait until what set that finalizer is done, or see to it"))
     if not spec.get("storageClassName"):
-        found.append(("the claim has no storage class, so no new volume can be made for it", "clone the snapshot instead"))
+        found.append(
+            ("the claim has no storage class, so no new volume can be made for it", "clone the snapshot instead")
+        )
     return found
 
 

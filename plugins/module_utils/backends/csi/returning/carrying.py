@@ -33,6 +33,7 @@ Why = Callable[[Sequence[Object]], Mapping[str, Sequence[str]]]
 _MOST_STEPS = 200
 #: Where several claims are waited for after their swap began, those that are ready go on after so many seconds.
 _SLICE = 1.0
+_REST = 0.3
 
 
 def no_reasons(_objects: Sequence[Object]) -> Mapping[str, Sequence[str]]:
@@ -49,13 +50,9 @@ class Case:
     opened: bool = False
     resumed: bool = False
     error: RestorePointError | None = None
-    world: World | None = None
     swapping: bool = False
     taken: int = 0
-
-    def stage(self) -> str | None:
-        """Return how far it has come, as its old volume was last seen."""
-        return self.world.scene(self.journal).stage if self.world is not None else None
+    waited: str = ""
 
 
 class Carrier:
@@ -83,13 +80,13 @@ class Carrier:
             steps.CREATE_CLAIM: self._create_claim,
             steps.RETAIN_OLD: lambda case, scene: self._patch(case, scene.old, changes.retain),
             steps.RETAIN_NEW: self._retain_new,
-            steps.RESERVE: lambda case, scene: self._patch(case, scene.new, changes.reserve, case.journal),
+            steps.RESERVE: lambda case, _scene: self._unclaimed(case, changes.reserve),
             steps.MARK: lambda case, scene: self._patch(case, scene.old, changes.mark),
             steps.CLOSE_NEW: lambda case, scene: self._patch(case, scene.new, changes.close_new, case.journal),
             steps.CLOSE_OLD: lambda case, scene: self._patch(case, scene.old, changes.close_old, case.journal),
             steps.REMOVE_OLD: lambda case, scene: self._patch(case, scene.old, changes.remove_old),
             steps.CALL_OFF: lambda case, scene: self._patch(case, scene.old, changes.call_off),
-            steps.DISCARD_NEW: lambda case, scene: self._patch(case, scene.new, changes.discard_new, case.journal),
+            steps.DISCARD_NEW: lambda case, _scene: self._unclaimed(case, changes.discard_new),
             steps.ASIDE_AGAIN: lambda case, scene: self._patch(case, scene.new, changes.aside_again, case.journal),
             steps.RELEASE_OLD: self._release_old,
         }
@@ -137,9 +134,14 @@ class Carrier:
         return due
 
     def _fail(self, case: Case, reason: str, remedy: str) -> None:
-        if case.swapping:
+        if case.swapping or self.stage(case) == j.SWAPPING:
             remedy += f"; the next run completes the return, and volume {case.journal.old} holds the old data"
         case.error = RestorePointError(case.attempt, reason, remedy)
+
+    def stage(self, case: Case) -> str | None:
+        """Return how far a return has come, as its old volume was last seen."""
+        old = self._world.volumes.get(case.journal.old)
+        return None if old is None or j.id_of(old) != case.journal.id else j.stage_of(old)
 
     # Acting
 
@@ -182,10 +184,24 @@ class Carrier:
                     self._fail(case, error.reason, error.remedy)
 
     def _patch(self, case: Case, volume: Object | None, build: Callable[..., dict[str, Any]], *more: Any) -> None:
-        assert volume is not None, "a step on a volume needs one"
+        if volume is None:
+            raise KubeError(case.attempt, "the volume is gone", "run again", 404)
         name = str(volume["metadata"]["name"])
         body = build(*more, volume)
         self._world.volumes[name] = self._client.patch(case.attempt, VOLUMES, None, name, body)
+
+    def _unclaimed(self, case: Case, build: Callable[..., dict[str, Any]]) -> None:
+        """Change whose the new volume is, if no claim has come to it meanwhile.
+
+        A claim that somebody has made again may be bound to it since claims were last looked at. So the claim is looked
+        up after the volume: either it is seen, or the volume is another one by then, and the patch is refused.
+        """
+        journal, new = case.journal, self._world.scene(case.journal).new
+        if ((new or {}).get("spec") or {}).get("claimRef", {}).get("name") == journal.claim:
+            self._world.look_at_claim(journal.claim)
+            if steps.wants(self._world.claims.get(journal.claim), new):
+                return  # decide again, with what is seen now
+        self._patch(case, new, build, journal)
 
     def _retain_new(self, case: Case, scene: Scene) -> None:
         uid = str(scene.temporary["metadata"]["uid"]) if scene.temporary is not None else ""
@@ -203,7 +219,8 @@ class Carrier:
         self._create(case, changes.temporary_claim(case.journal))
 
     def _create_claim(self, case: Case, scene: Scene) -> None:
-        assert scene.new is not None, "the claim is made on the new volume"
+        if scene.new is None:
+            raise KubeError(case.attempt, "the new volume is gone", "run again", 404)
         # With an owner that went meanwhile, the claim would be removed as garbage: it is made without that one.
         gone = {str(owner["uid"]) for owner in self._owners.gone(case.journal.owners)}
         self._create(case, changes.claim_again(case.journal, str(scene.new["metadata"]["name"]), gone))
@@ -213,7 +230,8 @@ class Carrier:
         self._world.claims[made["metadata"]["name"]] = made
 
     def _delete(self, case: Case, claim: Object | None) -> None:
-        assert claim is not None, "a claim that is not there is not deleted"
+        if claim is None:
+            raise KubeError(case.attempt, "the claim is gone", "run again", 404)
         name = str(claim["metadata"]["name"])
         uid = str(claim["metadata"]["uid"])
         answer = self._client.delete(case.attempt, CLAIMS, case.journal.namespace, name, uid)
@@ -237,8 +255,21 @@ class Carrier:
         if resource is CLAIMS:
             self._world.take(seen.objects)
         self._guarded([case for case, _step in due], self._world.look_at_volumes)
+        self._rest(mine, seen)
         if seen.waiting and self._deadline.left() <= 0:
             self._too_late([(case, step) for case, step in mine if _awaited(case, step, self._world) in seen.waiting])
+
+    def _rest(self, waited: Sequence[tuple[Case, str]], seen: Watched) -> None:
+        """Rest a little where what was waited for came and did not lead on: never ask in a tight loop."""
+        again = [case for case, step in waited if case.waited == step and not seen.waiting]
+        for case, step in waited:
+            case.waited = step
+        for case in again:
+            case.taken += 1
+            if case.taken > _MOST_STEPS:
+                self._fail(case, f"it does not get beyond: {case.waited}", "see who else changes it, and run again")
+        if again:
+            self._sleep(_REST)
 
     def _known(self, resource: Resource, name: str) -> Object | None:
         return (self._world.claims if resource is CLAIMS else self._world.volumes).get(name)

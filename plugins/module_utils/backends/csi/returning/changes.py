@@ -55,7 +55,9 @@ def temporary_name(claim: str, run: str) -> str:
     return f"{claim[: _LONGEST - len(run) - 15].rstrip('-.')}-{digest}-rb-{run}"
 
 
-def _on(volume: Mapping[str, Any], metadata: Mapping[str, Any], spec: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def _on(
+    volume: Mapping[str, Any], metadata: Mapping[str, Any], spec: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     version = volume["metadata"]["resourceVersion"]
     body: dict[str, Any] = {"metadata": {"resourceVersion": version, **metadata}}
     if spec:

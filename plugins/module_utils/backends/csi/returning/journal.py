@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What an in-place return writes on volumes, and how it is read again: strictly. Pure; called by the rest of this folder.
+"""What an in-place return writes on volumes, and how it is read again: strictly. Pure; called by the rest of it.
 
 Labels say which volumes have a part in it, and which. The journal, an annotation on the old volume and on the new one,
 holds all that is needed to complete the return without the claim: it is there as long as the return is unfinished.
@@ -10,6 +10,7 @@ holds all that is needed to complete the return without the claim: it is there a
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -44,7 +45,7 @@ class Journal:
     """All that an unfinished return has to know.
 
     Args:
-        id: names the return; the same for all claims of one call.
+        id: names the return; it begins with the id of its call, see ``id_for``.
         mode: BY_SNAPSHOT or BY_ASIDE.
         claim, claim_uid, spec, labels, annotations, owners: the claim as it was.
         old: the volume that it was bound to, and ``policy`` its reclaim policy.
@@ -91,9 +92,19 @@ class Journal:
         return f"{self.namespace}/{self.claim}"
 
     @property
+    def run(self) -> str:
+        """The id of the call that began it."""
+        return self.id.partition("-")[0]
+
+    @property
     def spent(self) -> dict[str, int]:
         """The tokens that are used up once this return is done."""
         return newest({**self.tokens, **({self.once: self.at} if self.once else {})})
+
+
+def id_for(run: str, claim: str) -> str:
+    """Return the id of the return of one claim in a call, valid as a label's value whatever the claim is called."""
+    return f"{run}-{hashlib.sha256(claim.encode()).hexdigest()[:10]}"
 
 
 def as_text(journal: Journal) -> str:

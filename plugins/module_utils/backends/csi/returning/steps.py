@@ -16,7 +16,6 @@ from typing import Any, Union
 
 from ..objects import annotations_of, quantity, status_of
 from . import journal as j
-from .changes import RETURN as RETURN_KEY
 from .journal import Journal
 
 # The steps, in order. Those that begin with "wait" are waited for; CHECK_PODS looks for users of the claim.
@@ -123,14 +122,13 @@ def _left_over(scene: Scene) -> bool:
     new = scene.labelled
     if new is None or scene.old is None or scene.stage is not None or j.role_of(new) != j.NEW:
         return False
-    return not _wants(scene.claim, new)
+    return not wants(scene.claim, new)
 
 
 def _leaving(scene: Scene) -> Next:
     if scene.journal.mode == j.BY_ASIDE:
         return ASIDE_AGAIN
-    assert scene.new is not None
-    return WAIT_NEW_GONE if _discarded(scene, scene.new) else DISCARD_NEW
+    return WAIT_NEW_GONE if scene.new is None or _discarded(scene, scene.new) else DISCARD_NEW
 
 
 def _making(scene: Scene) -> Next:
@@ -145,13 +143,18 @@ def _making(scene: Scene) -> Next:
     if temporary is None:
         return CREATE_TEMPORARY
     if _own_temporary(scene) is None:
-        return Problem(f"there is a claim {journal.temporary} that is not of this return", "rename or remove that claim")
+        return Problem(
+            f"there is a claim {journal.temporary} that is not of this return", "rename or remove that claim"
+        )
     if _going(temporary):
         return WAIT_TEMPORARY_GONE
-    if not _is_bound(temporary):
+    lost = status_of(temporary).get("phase") == "Lost"
+    if not _is_bound(temporary) and not lost:
         return WAIT_NEW
-    if new is None:
-        return Problem(f"the volume of claim {journal.temporary} is gone", f"remove claim {journal.temporary}, run again")
+    if new is None or lost:
+        return Problem(
+            f"the volume of claim {journal.temporary} is gone", f"remove claim {journal.temporary}, run again"
+        )
     return verify(scene) or RETAIN_NEW
 
 
@@ -239,6 +242,8 @@ def _taken_over(claim: Object, new: Object) -> Next:
     if _going(claim):
         return WAIT_CLAIM_GONE
     volume = (claim.get("spec") or {}).get("volumeName")
+    if status_of(claim).get("phase") == "Lost":
+        return Problem(f"the claim has lost its volume {volume}", "remove that claim, and run again")
     if volume in (None, "", _name(new)):
         return WAIT_BOUND
     reason = f"the claim was made anew by somebody, and is bound to {volume} instead of {_name(new)}"
@@ -262,7 +267,7 @@ def select_new(journal: Journal, claim: Object | None, volumes: Iterable[Object]
 
     def order(volume: Object) -> tuple[bool, bool, str]:
         reserved = _ref(volume).get("name") == journal.claim
-        return (not (_carries(volume, journal) if over else _wants(claim, volume)), not reserved, _name(volume))
+        return (not (_carries(volume, journal) if over else wants(claim, volume)), not reserved, _name(volume))
 
     return min(mine, key=order, default=None)
 
@@ -283,7 +288,7 @@ def off_step(scene: Scene) -> Next:
         return Problem("its swap has begun", "run the return again, which completes it, and undo it then")
     if scene.stage == j.PREPARING:
         return CALL_OFF
-    if new is not None and (_wants(scene.claim, new) or _name(new) == journal.old):
+    if new is not None and (wants(scene.claim, new) or _name(new) == journal.old):
         return Problem(f"the claim has the new volume {_name(new)} already", "see the runbook: complete it by hand")
     if journal.mode == j.BY_ASIDE:
         return ASIDE_AGAIN if scene.labelled is not None else RELEASE_OLD
@@ -318,7 +323,7 @@ def _carries(volume: Object | None, journal: Journal) -> bool:
 def _own_temporary(scene: Scene) -> Object | None:
     """Return the temporary claim, if that is what has its name."""
     temporary = scene.temporary
-    if temporary is None or annotations_of(temporary).get(RETURN_KEY) != scene.journal.id:
+    if temporary is None or annotations_of(temporary).get(j.RETURN) != scene.journal.id:
         return None
     return temporary
 
@@ -342,9 +347,9 @@ def _pair(claim: Object | None, volume: Object | None) -> bool:
     return (claim.get("spec") or {}).get("volumeName") == _name(volume) and _ref(volume).get("uid") == _uid(claim)
 
 
-def _wants(claim: Object | None, volume: Object) -> bool:
+def wants(claim: Object | None, volume: Object | None) -> bool:
     """Say whether a claim names a volume, or a volume this claim: they are bound, or about to be."""
-    if claim is None:
+    if claim is None or volume is None:
         return False
     return (claim.get("spec") or {}).get("volumeName") == _name(volume) or _ref(volume).get("uid") == _uid(claim)
 

@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable, Union
 
+from ....core.backend import Blocker
 from ....core.errors import NotBegun, RestorePointError
 from ....core.snapshot import timestamp
 from ....kube import KubeClient
@@ -143,9 +144,9 @@ class Swap:
         """Return what earlier returns have left for each claim. Makes no request."""
         return asides.survey(self._namespace, claims, volumes)
 
-    def blockers(self, claims: Iterable[Object]) -> dict[str, list[asides.Blocker]]:
+    def blockers(self, claims: Iterable[Object]) -> dict[str, list[Blocker]]:
         """Return why claims cannot be made again, as far as it has to be asked for: owners that are gone."""
-        found: dict[str, list[asides.Blocker]] = {}
+        found: dict[str, list[Blocker]] = {}
         for claim in claims:
             name = str(claim["metadata"]["name"])
             found[name] = [
@@ -220,60 +221,60 @@ class Swap:
         return found
 
     def _all(self, asked: Sequence[_Asked], before_swap: BeforeSwap) -> list[Outcome]:
-        cases = [self._begin(each) for each in asked]
-        self._prepare(cases, before_swap)
-        if any(case.error for case in cases):
-            self._give_up(cases)
+        begun = [self._begin(each) for each in asked]
+        cases = [each for each in begun if isinstance(each, Case)]
+        first = next((each for each in begun if isinstance(each, RestorePointError)), None)
+        first = first or self._prepare(cases, before_swap)
+        if first is not None:
+            self._give_up(cases, first)
         else:
             self._carrier.carry(cases, steps.next_step)
-        return [case.error or self._told(case) for case in cases]
+        return [each if isinstance(each, RestorePointError) else each.error or self._told(each) for each in begun]
 
-    def _prepare(self, cases: Sequence[Case], before_swap: BeforeSwap) -> None:
-        """Lead all to where their swap begins; where one fails, it has its error."""
-        if any(case.error for case in cases):
-            return
+    def _prepare(self, cases: Sequence[Case], before_swap: BeforeSwap) -> RestorePointError | None:
+        """Lead all to where their swap begins; return the first error."""
         for case in cases:
             self._open(case)
-        if any(case.error for case in cases):
-            return
-        self._carrier.carry(cases, steps.next_step, until=steps.SWAP)
-        if any(case.error for case in cases):
-            return
-        try:
-            before_swap([case.journal.claim for case in cases])
-        except RestorePointError as error:
-            for case in cases:
-                case.error = error
-            return
-        self._carrier.ready(cases)
+        if _first(cases) is None:
+            self._carrier.carry(cases, steps.next_step, until=(steps.CHECK_PODS, *steps.SWAP))
+        if _first(cases) is None:
+            try:
+                before_swap([case.journal.claim for case in cases])
+            except RestorePointError as error:
+                return error
+            self._carrier.ready(cases)
+        return _first(cases)
 
-    def _give_up(self, cases: Sequence[Case]) -> None:
+    def _give_up(self, cases: Sequence[Case], first: RestorePointError) -> None:
         """Call off what has not come to its swap; those that did not fail themselves were not begun."""
-        first = next(case.error for case in cases if case.error)
-        left = [case for case in cases if case.opened]
         self._deadline.extend(max(0.0, _CLEANING - self._deadline.left()))
-        undone = [Case(case.journal, f"call off the return of {case.journal.target}", opened=True) for case in left]
-        self._carrier.carry(undone, steps.off_step)
-        for case, off in zip(left, undone):
-            if off.error is not None and case.stage() != j.SWAPPING:
-                error = case.error or first
-                remedy = f"{error.remedy}; what was made for it is still there ({off.error.reason}): run again"
-                case.error = RestorePointError(error.attempt, error.reason, remedy)
-        for case in cases:
+        offs = {
+            index: Case(case.journal, f"call off the return of {case.journal.target}", opened=True)
+            for index, case in enumerate(cases)
+            if case.opened and self._carrier.stage(case) in (j.PREPARING, j.CALLING_OFF)
+        }
+        self._carrier.carry(list(offs.values()), steps.off_step)
+        for index, case in enumerate(cases):
             case.error = case.error or NotBegun(case.attempt, str(first))
+            off = offs[index].error if index in offs else None
+            if off is not None:
+                remedy = f"{case.error.remedy}; what was made for it is still there ({off.reason}): run again"
+                case.error = RestorePointError(case.error.attempt, case.error.reason, remedy)
+            elif self._carrier.stage(case) == j.SWAPPING:
+                remedy = f"{case.error.remedy}; a killed run had begun its swap: run again, which completes it"
+                case.error = RestorePointError(case.error.attempt, case.error.reason, remedy)
 
-    def _begin(self, asked: _Asked) -> Case:
+    def _begin(self, asked: _Asked) -> Case | RestorePointError:
         """Return the case of what was asked: its journal is a new one, or that of a killed run with the same aim."""
         attempt = f"return {self._namespace}/{asked.claim} to {asked.name}"
         try:
             mine = self._clear(asked)
-            if mine is not None:
-                self.recovered.append(f"{mine.target}: a return that began at {timestamp(mine.at)} was resumed")
-                return Case(mine, attempt, opened=True, resumed=True, world=self._world)
-            return Case(self._journal(asked, attempt), attempt, world=self._world)
+            if mine is None:
+                return Case(self._journal(asked, attempt), attempt)
         except RestorePointError as error:
-            nothing = _unknown(self._namespace, asked)
-            return Case(nothing, attempt, error=error)
+            return error
+        self.recovered.append(f"{mine.target}: a return that began at {timestamp(mine.at)} was resumed")
+        return Case(mine, attempt, opened=True, resumed=True)
 
     def _clear(self, asked: _Asked) -> Journal | None:
         """Complete or call off unfinished returns of a claim that have another aim; return the one with the same."""
@@ -320,7 +321,9 @@ class Swap:
 
     def _recover(self, journal: Journal) -> str:
         scene = self._world.scene(journal)
-        what = f"{journal.target}: a return to {journal.name} that began at {timestamp(journal.at)} and was not finished"
+        what = (
+            f"{journal.target}: a return to {journal.name} that began at {timestamp(journal.at)} and was not finished"
+        )
         if scene.stage == j.SWAPPING or not isinstance(steps.off_step(scene), str):
             self._one(Case(journal, f"complete the return of {journal.target} to {journal.name}", opened=True), on=True)
             return f"{what} was completed"
@@ -389,7 +392,7 @@ class Swap:
         tokens = {**(j.tokens_of(back) if back else {}), **j.tokens_of(volume)}
         annotations = {key: text for key, text in annotations_of(claim).items() if not key.startswith(_DROPPED)}
         return Journal(
-            id=self.id,
+            id=j.id_for(self.id, asked.claim),
             mode=asked.mode,
             namespace=self._namespace,
             claim=asked.claim,
@@ -420,10 +423,8 @@ class Swap:
         if case.opened:
             return
         journal = case.journal
-        old = self._world.volume(journal.old)
         try:
-            assert old is not None
-            body = changes.open_old(journal, old)
+            body = changes.open_old(journal, self._world.volumes[journal.old])
             self._world.volumes[journal.old] = self._client.patch(case.attempt, VOLUMES, None, journal.old, body)
             case.opened = True
         except RestorePointError as error:
@@ -494,13 +495,8 @@ class Swap:
         self._client.patch(attempt, VOLUMES, None, str(volume["metadata"]["name"]), body)
 
 
-def _unknown(namespace: str, asked: _Asked) -> Journal:
-    """Return a journal for a claim of which nothing else is known, because its return cannot begin."""
-    empty = dict.fromkeys(("id", "claim_uid", "old", "policy", "source", "temporary"), "")
-    return Journal(
-        **empty, mode=asked.mode, namespace=namespace, claim=asked.claim, source_uid=asked.source_uid, name=asked.name,
-        size=0, at=0, until=0, aside="aside", spec={}, labels={}, annotations={},
-    )  # fmt: skip
+def _first(cases: Sequence[Case]) -> RestorePointError | None:
+    return next((case.error for case in cases if case.error is not None), None)
 
 
 def _unlike(claim: Object, volume: Object) -> str | None:

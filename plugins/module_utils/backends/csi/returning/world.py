@@ -48,6 +48,17 @@ class World:
         self.look_at_volumes()
         self._pods = {}
 
+    def look_at_claim(self, name: str) -> None:
+        """Look at one claim."""
+        try:
+            found = self._client.get(f"look up claim {self._namespace}/{name}", CLAIMS, self._namespace, name)
+        except KubeError as error:
+            if error.status != 404:
+                raise
+            self.claims.pop(name, None)
+        else:
+            self.claims[name] = found
+
     def look_at_volumes(self) -> None:
         """Look at the volumes that have our labels."""
         selector = f"{j.NAMESPACE}={self._namespace}"
