@@ -34,8 +34,8 @@ class Survey:
         asides: what earlier returns kept, oldest first.
         returned: the ``once`` tokens that were used, with the time (seconds since the epoch).
         blockers: what forbids a return.
-        open: words about an unfinished return, None where there is none. ``open_id`` is the id of its call, and ``open_source``
-            the uid of the VolumeSnapshot (or of the aside's volume) that it returns to.
+        open: words about an unfinished return, None where there is none. ``open_id`` is the id of its call, and
+            ``open_source`` the uid of the VolumeSnapshot (or of the aside's volume) that it returns to.
         warnings: what a person should see to.
     """
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import itertools
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.restorepoint.core.plugins.module_utils.kube import Gone, Listing
@@ -56,7 +56,11 @@ def merge(target: Object, patch: Mapping[str, Any]) -> None:
 
 
 class Simulated:
-    """The cluster, and the door to it. ``kill_at`` counts requests from 0; ``kill_after``: once that one has counted."""
+    """The cluster, and the door to it.
+
+    ``kill_at`` counts requests from 0; ``kill_after``: once that one has counted. ``fail_at`` loses an answer.
+    ``meanwhile`` is done in the middle of request ``meanwhile_at``: by another run, or a person.
+    """
 
     def __init__(self, chance: random.Random, clock: Clock) -> None:
         self.chance = chance
@@ -81,15 +85,17 @@ class Simulated:
         self.forgets = False
         self.owners: dict[str, str] = {}
         self.written: list[str] = []
+        self.meanwhile_at: int | None = None
+        self.meanwhile: Callable[[], Any] | None = None
 
     # The store
 
     def _key(self, resource: Resource, namespace: str | None, name: str) -> tuple[str, str | None, str]:
         return resource.plural, namespace if resource.namespaced else None, name
 
-    def put(self, resource: Resource, namespace: str | None, item: Mapping[str, Any]) -> Object:
+    def put(self, resource: Resource, namespace: str | None, body: Mapping[str, Any]) -> Object:
         """Create an object as it is."""
-        item = copy.deepcopy(dict(item))
+        item: Object = copy.deepcopy(dict(body))
         number = next(self.numbers)
         item["metadata"].setdefault("uid", f"uid-{number}")
         if resource is CLAIMS:
@@ -290,6 +296,9 @@ class Simulated:
         for _unused in range(self.chance.randrange(4)):
             self.control()
         number, self.requests = self.requests, self.requests + 1
+        if number == self.meanwhile_at and self.meanwhile is not None:
+            act, self.meanwhile = self.meanwhile, None
+            act()
         if number == self.kill_at and not self.kill_after:
             raise Killed(f"before request {number}: {what}")
 
