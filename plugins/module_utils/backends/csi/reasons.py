@@ -129,7 +129,7 @@ def _unready(snapshot: Item, around: Around, now: float) -> Iterator[str]:
     status = status_of(snapshot)
     said = error_of(snapshot)
     if said:
-        yield f"the snapshot controller says: {said}"
+        yield f"the snapshot controller says: {shortened(said)}"
     bound = status.get("boundVolumeSnapshotContentName") or status.get("boundVolumeGroupSnapshotContentName")
     if around.content:
         yield from _unready_content(around.content, around, now)
@@ -157,7 +157,7 @@ def _unready_content(content: Item, around: Around, now: float) -> Iterator[str]
         return
     said = error_of(content)
     if said:
-        yield f"the driver {spec.get('driver')} says: {said}"
+        yield f"the driver {spec.get('driver')} says: {shortened(said)}"
         return
     if status.get("snapshotHandle") or status.get("volumeGroupSnapshotHandle"):
         yield f"the storage has taken it and is still at work on it (content {name}); wait longer"
@@ -244,9 +244,7 @@ def holds(item: Item, finalizer: str, around: Around) -> str:
     if finalizer.startswith("external-attacher/"):
         driver = finalizer.partition("/")[2]
         return f"{finalizer} holds it: {driver} still has it attached to a node; see kubectl get volumeattachments"
-    return (
-        f"{finalizer} holds it: whatever has put that there has to take it away; see the documentation of its software"
-    )
+    return f"{finalizer} holds it: whatever has put that there has to take it away; see what that is, and that it runs"
 
 
 def _named(found: Sequence[str] | None, otherwise: str) -> str:
@@ -364,5 +362,5 @@ def _driver_error(item: Item, around: Around) -> Iterator[str]:
     for each in (item, around.content or {}):
         said = error_of(each)
         if said:
-            yield f"the driver says: {said}"
+            yield f"the driver says: {shortened(said)}"
             return
