@@ -35,7 +35,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cluster_api import CORE, GROUPS, SNAPSHOTS, STORAGE, YAML, Api, ApiError
@@ -280,12 +280,12 @@ class Cluster:
             for part in PARTS:
                 self._launch(part)
                 if part == "etcd":
-                    self._wait_for(part, lambda: _listens(self.ports["etcd"]))
+                    self.wait_for(part, lambda: _listens(self.ports["etcd"]))
                 elif part == "kube-apiserver":
-                    self._wait_for(part, self._answers)
+                    self.wait_for(part, self._answers)
                     self._fill()
                 elif part == "folders":
-                    self._wait_for(part, (self.folder / "csi.sock").exists)
+                    self.wait_for(part, (self.folder / "csi.sock").exists)
             self._settle()
 
     def stop(self) -> None:
@@ -305,7 +305,7 @@ class Cluster:
         if self.pid(part) is None:
             self._launch(part)
         if part == "kube-apiserver":
-            self._wait_for(part, self._answers)
+            self.wait_for(part, self._answers)
 
     def stop_part(self, part: str, gently: bool = False) -> None:
         """End a part at once, or gently: with the time to end what it does."""
@@ -455,7 +455,8 @@ class Cluster:
         while process.poll() is None and self.pid(part) is None:
             time.sleep(0.005)  # the kernel shows its command line a moment after it has begun
 
-    def _wait_for(self, part: str, works: Any) -> None:
+    def wait_for(self, part: str, works: Callable[[], Any]) -> None:
+        """Wait until a part works; ClusterFailed with its log where it ends, or does not come to work."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             if self.pid(part) is None:
@@ -498,9 +499,9 @@ class Cluster:
     def _settle(self) -> None:
         """Wait until its controllers work: each namespace has its service account, and all parts still run."""
         account = f"{CORE}/namespaces/default/serviceaccounts/default"
-        self._wait_for("kube-controller-manager", lambda: self.api().find(account))
+        self.wait_for("kube-controller-manager", lambda: self.api().find(account))
         for part in PARTS:
-            self._wait_for(part, lambda: True)
+            self.wait_for(part, lambda: True)
 
 
 def _created(api: Api, path: str, made: Any, kind: str = "application/json") -> None:

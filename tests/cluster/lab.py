@@ -37,10 +37,22 @@ from ansible_collections.restorepoint.core.tests.lab.driver import Failed, Resul
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(CHECKOUT / "tools"))
 
-from cluster import Cluster, ClusterFailed, Unavailable, behind
+from cluster import PARTS, Cluster, ClusterFailed, Unavailable, behind
 from cluster_api import CORE, GROUPS, SNAPSHOTS, Api, ApiError
 
-__all__ = ["CORE", "GROUPS", "NODE", "SNAPSHOTS", "Api", "ApiError", "Cluster", "ClusterFailed", "Failed", "Lab"]
+__all__ = [
+    "CORE",
+    "GROUPS",
+    "NODE",
+    "PARTS",
+    "SNAPSHOTS",
+    "Api",
+    "ApiError",
+    "Cluster",
+    "ClusterFailed",
+    "Failed",
+    "Lab",
+]
 __all__ += ["Node", "Proxy", "Result", "Unavailable", "User", "behind"]
 
 MODULES = "ansible_collections.restorepoint.core.plugins.modules"
@@ -421,7 +433,7 @@ class Lab:
         proxy.heal()
         for each in sorted(verbs):
             # A review of rights writes nothing.
-            proxy.tell("call", verb=each, path="^(?!.*accessreviews)", times=1 << 30, after=after, function=kill)
+            proxy.tell("call", verb=each, path="^(?!.*accessreviews)", times=proxy.EVER, after=after, function=kill)
         try:
             running.append(self.start(module, kubeconfig=self.through(proxy), **options))
             return self.finished(running[0]) is None

@@ -77,12 +77,11 @@ class Fault:
         return True
 
 
-#: For `Fault.times`: as often as it comes.
-EVER = 1 << 30
-
-
 class Proxy:
     """The proxy; ``address`` is its URL. A context manager."""
+
+    #: For `Fault.times`: as often as it comes.
+    EVER = 1 << 30
 
     def __init__(self, server: str, ca: pathlib.Path, certificate: pathlib.Path, key: pathlib.Path) -> None:
         self.upstream = urlsplit(server)

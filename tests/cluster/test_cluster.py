@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import threading
 import time
 
@@ -14,10 +16,14 @@ import pytest
 from ansible_collections.restorepoint.core.tests.cluster.lab import (
     CORE,
     NODE,
+    PARTS,
     SNAPSHOTS,
     Api,
     ApiError,
+    Cluster,
+    ClusterFailed,
     Failed,
+    behind,
     contents,
 )
 
@@ -233,6 +239,54 @@ def test_the_proxy_ends_a_watch_after_so_many_seconds(cluster, namespace, proxy)
     started = time.monotonic()
     assert list(api.watch(maps, version)) == []
     assert 0.4 < time.monotonic() - started < 20
+
+
+# Its life
+
+
+def test_a_cluster_goes_when_the_run_that_started_it_was_killed():
+    own = Cluster(f"guarded-{os.getpid()}")
+    run = subprocess.Popen(["sleep", "600"])
+    try:
+        own.start(fresh=True)
+        behind("guard", own.name, str(run.pid))
+        time.sleep(1.5)
+        assert own.is_running()
+        run.kill()
+        run.wait()
+        deadline = time.monotonic() + 60
+        while own.folder.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not own.folder.exists()
+        assert [part for part in PARTS if own.pid(part)] == []
+    finally:
+        run.kill()
+        run.wait()
+        own.remove()
+
+
+def test_clusters_of_two_names_run_side_by_side(cluster, fragile):
+    mine, other = cluster.own.cluster, fragile.own.cluster
+    assert not set(mine.ports.values()) & set(other.ports.values())
+    name = cluster.make_namespace()
+    try:
+        assert fragile.api.find(f"{CORE}/namespaces/{name}") is None
+    finally:
+        cluster.remove_namespace(name)
+
+
+def test_a_cluster_whose_part_does_not_start_names_the_log(fragile):
+    own = fragile.own.cluster
+    own.stop_part("csi-provisioner")
+    kept = own.kubeconfig.read_text()
+    own.kubeconfig.write_text("no kubeconfig")
+    try:
+        own.start_part("csi-provisioner")
+        with pytest.raises(ClusterFailed, match=r"csi-provisioner ended. The end of .*/csi-provisioner.log:\n"):
+            own.wait_for("csi-provisioner", lambda: False)
+    finally:
+        own.kubeconfig.write_text(kept)
+        own.start_part("csi-provisioner")
 
 
 # Its parts

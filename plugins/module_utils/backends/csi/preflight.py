@@ -44,7 +44,7 @@ def needs_of(desired: Desired, options: CsiOptions, asides: bool) -> Needs:
     return Needs(
         volumes=makes or state == "rolled_back" or asides,
         classes=makes,
-        contents=options.deletion_policy is not None,
+        contents=options.deletion_policy is not None or options.import_handle is not None,
         storage_classes=state in ("cloned", "rolled_back"),
         quotas=state in ("cloned", "rolled_back"),
     )
@@ -73,7 +73,8 @@ def wanted_access(namespace: str, desired: Desired, options: CsiOptions, asides:
         found[Access("watch", SNAPSHOTS, here)] = frozenset({core.DESTROY})
         if asides:
             found[Access("patch", VOLUMES)] = frozenset({core.DESTROY})
-    elif desired.state == "cloned":
+            found[Access("watch", VOLUMES)] = frozenset({core.DESTROY})
+    if desired.state == "cloned":
         for verb in ("create", *(("watch",) if options.wait else ()), *(("delete",) if options.undoes else ())):
             found[Access(verb, CLAIMS, here)] = CLONES
     if options.deletion_policy is not None:
