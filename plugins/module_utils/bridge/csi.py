@@ -47,6 +47,7 @@ STATE_SPEC: dict[str, Any] = {
     "snapshot_class": {"type": "str"},
     "deletion_policy": {"type": "str", "choices": ["Delete", "Retain"]},
     "group": {"type": "bool", "default": False},
+    "group_snapshot_class": {"type": "str"},
     "object_labels": {"type": "dict", "default": {}},
     "object_annotations": {"type": "dict", "default": {}},
     "import_handle": {"type": "str"},
@@ -86,6 +87,8 @@ class CsiModule(StateModule):
             raise TypeError("this module speaks to Kubernetes")
         try:
             super()._reach(backend, desired, audit)
+            if backend.start_left(self._module.check_mode):
+                self._result["changed"] = True
         finally:
             self._result["api_calls"] = backend.requests
             self._result.update(backend.more_results())
@@ -171,6 +174,7 @@ def _options(params: Mapping[str, Any], report: Callable[..., None] | None) -> C
         snapshot_class=params["snapshot_class"],
         deletion_policy=params["deletion_policy"],
         group=params["group"],
+        group_snapshot_class=params["group_snapshot_class"],
         object_labels={str(key): str(value) for key, value in params["object_labels"].items()},
         object_annotations={str(key): str(value) for key, value in params["object_annotations"].items()},
         storage_class=params["storage_class"],

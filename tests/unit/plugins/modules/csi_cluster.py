@@ -9,7 +9,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+import yaml
 
 from ansible_collections.restorepoint.core.plugins.modules import csi_snapshot, csi_snapshot_info
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.fake_cluster import FakeCluster
@@ -21,6 +24,7 @@ from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.fake_
     volume_of,
 )
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.fake_kube import TOKEN, claim
+from ansible_collections.restorepoint.core.tests.unit.plugins.modules.documented import faults, missing
 from ansible_collections.restorepoint.core.tests.unit.plugins.modules.running import run
 
 
@@ -44,7 +48,15 @@ class CsiCluster:
 
     def state(self, check_mode: bool = False, **options: Any) -> dict[str, Any]:
         """Run csi_snapshot and return its result."""
-        return run(csi_snapshot, check_mode, **self._login(), **{"namespace": "shop", "timeout": 5, **options})
+        given = {"namespace": "shop", "timeout": 5, **options}
+        return self._documented(csi_snapshot, run(csi_snapshot, check_mode, **self._login(), **given))
+
+    def _documented(self, module: ModuleType, result: dict[str, Any]) -> dict[str, Any]:
+        """Hold a result against the documentation of its module."""
+        documented = yaml.safe_load(module.RETURN)
+        assert list(faults(result, documented)) == []
+        assert missing(result, documented) == []
+        return result
 
     def done(self, **options: Any) -> dict[str, Any]:
         """Run csi_snapshot in check mode, then in earnest, then again; the first has to foresee the second."""
@@ -66,7 +78,8 @@ class CsiCluster:
 
     def info(self, **options: Any) -> dict[str, Any]:
         """Run csi_snapshot_info and return its result."""
-        return run(csi_snapshot_info, **self._login(), **{"namespace": "shop", **options})
+        given = {"namespace": "shop", **options}
+        return self._documented(csi_snapshot_info, run(csi_snapshot_info, **self._login(), **given))
 
     def snapshots(self) -> list[str]:
         """Return the names of the objects that are there."""

@@ -268,8 +268,7 @@ def test_only_some_claims_with_the_snapshot_are_no_set(csi):
         ({"host": "https://127.0.0.1:9"}, "cannot be reached"),
     ],
 )
-def test_bad_input_is_one_sentence_and_touches_nothing(csi, monkeypatch, options, says):
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
+def test_bad_input_is_one_sentence_and_touches_nothing(csi, options, says):
     given = {"pvc": ["db"], "name": "pre", "timeout": 1, **options}
     if "selector" in given:
         del given["pvc"]
@@ -566,14 +565,13 @@ def test_an_import_that_fails_leaves_neither_content_nor_snapshot(csi):
 
 
 @pytest.mark.parametrize("state", ["present", "absent", "cloned"])
-def test_a_server_that_fails_now_and_then_does_no_harm(csi, monkeypatch, state):
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
+def test_a_server_that_fails_now_and_then_does_no_harm(csi, state):
     options = {"pvc": BOTH, "name": "pre", "state": state, "timeout": 60}
     if state != "present":
         csi.done(pvc=BOTH, name="pre")
     if state == "cloned":
         options["clone"] = ["copy-a", "copy-b"]
-    csi.server.faults = [(503, {}), (429, {"Retry-After": "1"}), (500, {})] * 3
+    csi.server.faults = [(503, {}), (429, {"Retry-After": "1"}), (500, {})]
     csi.server.lose = 2
     csi.server.cut_watches = 2
     result = csi.state(**options)
