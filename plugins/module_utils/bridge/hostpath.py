@@ -22,7 +22,8 @@ from ..backends.stored.backend import canonical
 from ..core.backend import Backend, Desired
 from ..core.errors import InvalidInput
 from ..core.units import parse_size
-from ..kube import KubeClient, resolve_claims
+from ..kube import KubeClient
+from ..kube_claims import resolve_claims
 from .kubernetes import ARGUMENT_SPEC as KUBERNETES_SPEC
 from .kubernetes import connection_options
 from .module import StateModule, clones_of, desired_state, not_negative, now, show

@@ -28,7 +28,7 @@ from ..core.run import Run, RunFailed
 from ..core.snapshot import parse_timestamp, timestamp
 from ..core.units import parse_duration
 from ..interrupts import Interrupts
-from ..kube import MissingLibrary
+from ..kube_login import MissingLibrary
 from .kubernetes import missing_library
 
 _NEEDS_NAME = ("present", "absent", "rolled_back", "cloned")
