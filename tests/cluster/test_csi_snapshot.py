@@ -170,8 +170,7 @@ def test_a_hundred_claims_take_a_request_each_and_a_few_more(shop):
 @pytest.mark.parametrize("way", ["names", "selector"])
 def test_a_group_is_of_one_instant_and_goes_as_one(shop, way):
     meant = {"selector": "app=shop"} if way == "selector" else {}
-    assert "none is its default" in shop.fails(name="pre", group=True, **meant)
-    result = shop.done(name="pre", group=True, group_snapshot_class="folders", **meant)
+    result = shop.done(name="pre", group=True, **meant)
     assert len({each["group"] for each in result["results"]}) == 1
     assert result["spread_seconds"] == 0
     assert [each["name"] for each in shop.info()["snapshots"]] == ["pre", "pre"]
