@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable, NoReturn, TypeVar
 
@@ -170,7 +170,7 @@ class KubeClient:
         namespace: str | None = None,
         selector: str | None = None,
         fields: str | None = None,
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
+    ) -> Generator[tuple[str, dict[str, Any]], None, None]:
         """Yield (ADDED, MODIFIED, DELETED or BOOKMARK, object) of what changes after a resourceVersion.
 
         It ends by itself when the seconds are over (at most WATCH_SECONDS), when the server closes it, and when the
@@ -339,7 +339,7 @@ class KubeClient:
     # Requests
 
     def _repeated(self, attempt: str, call: _Call, ask: Callable[[], _Result], lost: _Lost | None = None) -> _Result:
-        """Return the answer to a request that may be repeated; note in ``lost`` whether one may have been carried out."""
+        """Return the answer to a request that may be repeated; note in ``lost`` that one may have been done."""
         pauses = self._pauses()
         while True:
             try:
