@@ -4,8 +4,8 @@
 
 """What a Kubernetes cluster needs for CSI snapshots, as it is asked for: CRDs, snapshot controller, classes.
 
-``parse`` reads the options, csi_facts the cluster, and csi_plan compares the two. What somebody else set up is recognised
-and left alone: a cluster has one snapshot controller, whoever runs it. Pure; called by bridge.
+``parse`` reads the options, csi_facts the cluster, and csi_plan compares the two. What somebody else set up is left
+alone: a cluster has one snapshot controller, whoever runs it. Pure; called by bridge.
 """
 
 from __future__ import annotations
