@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from ...core.errors import InvalidInput
@@ -52,10 +52,8 @@ def quantity(text: Any) -> int | None:
     if not found:
         return None
     number, suffix = found.groups()
-    try:
-        exact = Decimal(number + suffix) if suffix[:1] in ("e", "E") and suffix[1:2] not in ("", "i")             else Decimal(number) * _SUFFIXES[suffix]  # fmt: skip
-    except (InvalidOperation, KeyError):
-        return None
+    # 1E is a suffix, 1E3 an exponent.
+    exact = Decimal(number) * _SUFFIXES[suffix] if suffix in _SUFFIXES else Decimal(number + suffix)
     whole = int(exact)
     return whole + (1 if exact > whole else 0)
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is done to the objects of CSI snapshots: create, wait, change, remove; many at a time, and each failure explained.
+"""What is done to the objects of CSI snapshots, many at a time: create, wait, change, remove; failures are explained.
 
 Called by the backend; speaks through the door. Nothing here waits longer than the deadline.
 """
@@ -25,10 +25,10 @@ Item = Mapping[str, Any]
 _ROLE = "the role restorepoint.core.csi_snapshots installs it"
 
 
-class Explain(Protocol):
-    """Says in some words why something does not go on, from the object and its events; None where nothing says."""
+class Explains(Protocol):
+    """Says why objects do not go on: sentences by uid, from their events and finalizers. It never raises."""
 
-    def __call__(self, client: KubeClient, namespace: str | None, resource: Resource, item: Item) -> str | None: ...
+    def why(self, objects: Sequence[Item]) -> Mapping[str, Sequence[str]]: ...
 
 
 class Operations:
@@ -39,14 +39,14 @@ class Operations:
         client: KubeClient,
         namespace: str,
         deadline: Deadline,
-        explain: Explain,
+        explains: Explains | None,
         report: Report | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.client = client
         self.namespace = namespace
         self.deadline = deadline
-        self._explain = explain
+        self._explains = explains
         self._report = report
         self._began = deadline.left()
         self.waiter = Waiter(client, deadline, sleep)
@@ -78,12 +78,13 @@ class Operations:
         attempt = f"wait for {_count(names, 'snapshot')} in namespace {self.namespace!r}"
         seen = self.waiter.wait(attempt, SNAPSHOTS, self.namespace, dict.fromkeys(names, _ready_or_gone))
         found: dict[str, Item | RestorePointError] = {}
+        why = self._why([item for item in seen.objects.values() if item is not None and not is_ready(item)])
         for name, words in names.items():
             item = seen.objects[name]
-            found[name] = item if item is not None and is_ready(item) else self._not_ready(words, item)
+            found[name] = item if item is not None and is_ready(item) else self._not_ready(words, item, why)
         return found
 
-    def _not_ready(self, words: str, item: Item | None) -> RestorePointError:
+    def _not_ready(self, words: str, item: Item | None, why: Mapping[str, Sequence[str]]) -> RestorePointError:
         if item is None:
             reason, remedy = "somebody removed it meanwhile", "find out who, and try again"
             return RestorePointError(f"take {words}", reason, remedy)
@@ -97,17 +98,22 @@ class Operations:
         else:
             reason = "no snapshot controller has taken it up"
             remedy = f"see that the snapshot controller runs ({_ROLE}), or set a longer timeout"
-        return RestorePointError(f"take {words} within {self._began:.0f} s", self._with_events(reason, SNAPSHOTS, item), remedy)
+        return RestorePointError(f"take {words} within {self._began:.0f} s", _with(reason, item, why), remedy)
 
-    def _with_events(self, reason: str, resource: Resource, item: Item) -> str:
-        why = self._explain(self.client, self.namespace if resource.namespaced else None, resource, item)
-        return reason if why is None or why in reason else f"{reason}; {why}"
+    def explained(self, attempt: str, reason: str, remedy: str, item: Item | None) -> RestorePointError:
+        """Return the error of something that did not become ready in time, with what its events say."""
+        more = _with(reason, item, self._why([item])) if item is not None else reason
+        return RestorePointError(f"{attempt} within {self._began:.0f} s", more, remedy)
+
+    def _why(self, items: Sequence[Item]) -> Mapping[str, Sequence[str]]:
+        return self._explains.why(items) if self._explains is not None and items else {}
 
     def wait_bound(self, names: Mapping[str, str]) -> dict[str, Item | RestorePointError]:
         """Wait until claims are bound. ``names`` as in wait_ready: the claim in words for each name."""
         self.step("waits", claims=len(names))
         attempt = f"wait for {_count(names, 'claim')} in namespace {self.namespace!r}"
         seen = self.waiter.wait(attempt, CLAIMS, self.namespace, dict.fromkeys(names, _bound_or_gone))
+        why = self._why([item for item in seen.objects.values() if item is not None and not _is_bound(item)])
         found: dict[str, Item | RestorePointError] = {}
         for name, words in names.items():
             item = seen.objects[name]
@@ -117,7 +123,7 @@ class Operations:
             reason = "somebody removed it meanwhile"
             if item is not None:
                 phase = status_of(item).get("phase") or "unknown"
-                reason = self._with_events(f"it is not bound (phase {phase})", CLAIMS, item)
+                reason = _with(f"it is not bound (phase {phase})", item, why)
             remedy = "see kubectl describe pvc, or set a longer timeout"
             found[name] = RestorePointError(f"make {words} within {self._began:.0f} s", reason, remedy)
         return found
@@ -170,14 +176,21 @@ class Operations:
         wanted = {name: _gone(item["metadata"]["uid"]) for name, (_words, item) in leaving.items()}
         attempt = f"wait until {_count(leaving, 'object')} of kind {resource.kind} are gone"
         seen = self.waiter.wait(attempt, resource, namespace, wanted)
+        why = self._why([item for name, item in seen.objects.items() if item is not None and name in seen.waiting])
         outcomes: dict[str, RestorePointError | None] = {}
         for name in seen.waiting:
             words, item = leaving[name][0], seen.objects[name] or leaving[name][1]
             finalizers = ", ".join(item["metadata"].get("finalizers") or []) or "none"
-            reason = self._with_events(f"it is still there (finalizers: {finalizers})", resource, item)
+            reason = _with(f"it is still there (finalizers: {finalizers})", item, why)
             remedy = f"see kubectl describe {resource.full_name} {name}: what holds it has to let go first"
             outcomes[words] = RestorePointError(f"remove {words} within {self._began:.0f} s", reason, remedy)
         return outcomes
+
+
+def _with(reason: str, item: Item, why: Mapping[str, Sequence[str]]) -> str:
+    """Add to a reason what else is known of an object."""
+    more = [each.rstrip(".") for each in why.get(str(item["metadata"].get("uid")), ()) if each not in reason]
+    return "; ".join([reason, *more])
 
 
 def _ready_or_gone(item: Item | None) -> bool:

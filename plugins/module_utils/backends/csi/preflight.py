@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ...core import backend as core
 from ...core.backend import Blocker, Desired
@@ -51,9 +50,7 @@ def needs_of(desired: Desired, options: CsiOptions, asides: bool) -> Needs:
     )
 
 
-def wanted_access(
-    namespace: str, desired: Desired, options: CsiOptions, asides: bool
-) -> dict[Access, frozenset[str]]:
+def wanted_access(namespace: str, desired: Desired, options: CsiOptions, asides: bool) -> dict[Access, frozenset[str]]:
     """Return what this call may have to be allowed, and for which changes; for none where it is for reading."""
     here = namespace
     needs = needs_of(desired, options, asides)
@@ -107,7 +104,9 @@ def _access_to_make(here: str, options: CsiOptions) -> dict[Access, frozenset[st
 def denied_blockers(target: str, denied: Sequence[Access], needed: Mapping[Access, frozenset[str]]) -> list[Blocker]:
     """Return a blocker for each thing that is not allowed and that a change needs."""
     return [
-        Blocker(target, f"this login may not {each}", "allow it with a Role or ClusterRole and its binding", needed[each])
+        Blocker(
+            target, f"this login may not {each}", "allow it with a Role or ClusterRole and its binding", needed[each]
+        )
         for each in denied
         if needed[each]
     ]
@@ -164,7 +163,9 @@ def class_of(facts: Facts, claim: str, options: CsiOptions) -> Chosen:
     if volume is None:
         phase = status_of(facts.claims.get(claim, {})).get("phase") or "not bound"
         reason = f"it has no volume (phase {phase}, storage class {spec.get('storageClassName') or 'none'})"
-        return Chosen(reason=reason, remedy="see kubectl describe pvc, or start a pod that uses it if it binds on first use")
+        return Chosen(
+            reason=reason, remedy="see kubectl describe pvc, or start a pod that uses it if it binds on first use"
+        )
     driver = facts.driver(claim)
     if driver is None:
         return Chosen(
@@ -194,7 +195,7 @@ def cloning_blockers(facts: Facts, claim: str, desired: Desired, options: CsiOpt
     """Yield why the wanted clone of a claim's snapshot cannot be made."""
     target = facts.target(claim)
     name = desired.clones[target]
-    snapshot = (facts.named(claim).get(desired.name or "") or [None])[0]
+    snapshot = next(iter(facts.named(claim).get(desired.name or "", ())), None)
     there = facts.claims.get(name)
     if there is not None and source_of(there) is None:
         yield Blocker(target, f"there is a claim {name}, and it is no clone", "name another one for the clone", CLONES)
@@ -245,7 +246,9 @@ def quota_blockers(
             if limit is not None and taken + wanted[key] > limit:
                 name = quota["metadata"]["name"]
                 reason = f"quota {name} allows {hard[key]} of {key}, and {used.get(key, '0')} are used"
-                yield Blocker(target, reason, f"raise it, or make room: {_amount(key, wanted[key])} more are needed", verbs)
+                yield Blocker(
+                    target, reason, f"raise it, or make room: {_amount(key, wanted[key])} more are needed", verbs
+                )
 
 
 def _amount(key: str, number: int) -> str:
