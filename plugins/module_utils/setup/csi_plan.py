@@ -309,7 +309,7 @@ def warnings(cluster: Cluster) -> list[str]:
         found.append(f"There are several snapshot controllers: {'; '.join(map(str, cluster.controllers))}.")
     for each in cluster.controllers:
         if not each.ours and each.ready == 0:
-            found.append(f"The snapshot controller {each} has no ready pod, so no snapshot gets ready.")
+            found.append(f"A snapshot controller has no ready pod, so no snapshot gets ready: {each}.")
     return found
 
 

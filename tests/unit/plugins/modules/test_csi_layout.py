@@ -58,9 +58,9 @@ def manifest(tmp_path):
     return path
 
 
-def go(cluster, check_mode=False, **given):
+def go(cluster, **given):
     login = {"host": cluster.url, "api_key": TOKEN, "ca_cert": str(cluster.certificate)}
-    return run(csi_layout, check_mode=check_mode, wait_timeout=5, **login, **given)
+    return run(csi_layout, **{"wait_timeout": 5, **login, **given})
 
 
 def everything(manifest, **more):
@@ -184,14 +184,19 @@ def test_a_controller_that_does_not_start_is_an_error_in_the_words_of_its_pods(c
         if plural == "deployments" and word == "ADDED":
             waiting = {"reason": "ImagePullBackOff", "message": 'Back-off pulling image "x"'}
             labels = item["spec"]["template"]["metadata"]["labels"]
-            cluster.put({"apiVersion": "v1", "kind": "Pod", "status": {"containerStatuses": [{"state": {"waiting": waiting}}]},
-                         "metadata": {"name": "snapshot-controller-1", "namespace": "kube-system", "labels": labels}})  # fmt: skip
+            cluster.put(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Pod",
+                    "metadata": {"name": "snapshot-controller-1", "namespace": "kube-system", "labels": labels},
+                    "status": {"containerStatuses": [{"state": {"waiting": waiting}}]},
+                }
+            )
         elif plural != "deployments":
             kubelet(cluster, word, plural, item)
 
     with bare(FakeCluster(certificate, broken)) as fake:
-        login = {"host": fake.url, "api_key": TOKEN, "ca_cert": str(fake.certificate)}
-        result = run(csi_layout, manifests=[{"source": str(manifest)}], wait_timeout=1, **login)
+        result = go(fake, manifests=[{"source": str(manifest)}], wait_timeout=1)
     assert result["failed"]
     assert 'snapshot-controller-1: ImagePullBackOff Back-off pulling image "x"' in result["msg"]
     assert len(result["changes"]) == 8
@@ -204,8 +209,7 @@ def test_a_crd_that_is_never_established_is_an_error_in_the_server_s_words(certi
             cluster.change(item, {"status": {"conditions": [taken]}})
 
     with bare(FakeCluster(certificate, stubborn)) as fake:
-        login = {"host": fake.url, "api_key": TOKEN, "ca_cert": str(fake.certificate)}
-        result = run(csi_layout, manifests=[{"source": str(manifest)}], wait_timeout=1, **login)
+        result = go(fake, manifests=[{"source": str(manifest)}], wait_timeout=1)
     assert '"volumesnapshots" is already in use after 1 s' in result["msg"]
 
 

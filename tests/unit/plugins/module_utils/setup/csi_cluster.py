@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the tests of csi_layout speak of: manifests as upstream's, and a small cluster that establishes and starts them."""
+"""What the tests of csi_layout speak of: manifests as upstream's, and a cluster that establishes and starts them."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def found(image=IMAGE, *, mine=False, digest="", ready=2):
 
 def cluster(*crds, **facts):
     named = {each["metadata"]["name"]: {**each, "status": {"storedVersions": []}} for each in crds}
-    classes = {"StorageClass": {}, "VolumeSnapshotClass": {}, "VolumeGroupSnapshotClass": {}}
+    classes: dict[str, dict[str, Any]] = {"StorageClass": {}, "VolumeSnapshotClass": {}, "VolumeGroupSnapshotClass": {}}
     for item in facts.pop("classes", ()):
         classes[item["kind"]][item["metadata"]["name"]] = item
     return csi.Cluster(**{"drivers": (HOSTPATH,), "crds": named, "classes": classes, **facts})
@@ -86,6 +86,10 @@ def plan(asked, there, made=None):
     return [(each.target, each.action) for each in result.steps], [
         (each.target, each.reason) for each in result.blockers
     ]
+
+
+def requests(asked, there, made=None):
+    return [each.request for each in make_plan(asked, made, there).steps if each.request]
 
 
 SERVED = [crd(each, "v1") for each in SNAPSHOT_KINDS]
@@ -203,7 +207,7 @@ READY = {"controllers": (found(),)}
 
 def test_a_driver_that_is_not_there_is_refused_with_the_names_of_those_that_are():
     there = cluster(*SERVED, drivers=("a.example.org", "b.example.org"), **READY)
-    steps, blockers = plan(hostpath(), there)
+    _steps, blockers = plan(hostpath(), there)
     assert {reason for _target, reason in blockers} == {
         "the cluster has no CSI driver hostpath.csi.k8s.io; there are: a.example.org, b.example.org"
     }
@@ -226,14 +230,13 @@ def test_classes_are_made_once_the_crds_are_planned():
         ("VolumeSnapshotClass csi-hostpath", "create"),
         ("VolumeGroupSnapshotClass csi-hostpath", "create"),
     ]
-    last = make_plan(hostpath(group_class=True), manifests(), cluster()).steps[-1]
-    assert last.request.resource.version == "v1"
+    assert requests(hostpath(group_class=True), cluster(), manifests())[-1].resource.version == "v1"
 
 
 def test_a_group_class_is_made_in_the_newest_version_that_is_served():
     groups = [crd(each, "v1beta1", "v1beta2") for each in GROUP_KINDS]
-    last = make_plan(hostpath(group_class=True), None, cluster(*SERVED, *groups, **READY)).steps[-1]
-    assert last.request.body["apiVersion"] == "groupsnapshot.storage.k8s.io/v1beta2"
+    last = requests(hostpath(group_class=True), cluster(*SERVED, *groups, **READY))[-1]
+    assert last.body["apiVersion"] == "groupsnapshot.storage.k8s.io/v1beta2"
 
 
 def test_a_class_whose_crd_nobody_makes_is_a_blocker():
@@ -266,8 +269,8 @@ def test_what_may_change_of_a_class_is_changed():
     there = [{**storage_class("csi-hostpath"), "allowVolumeExpansion": False},
              {**snapshot_class("csi-hostpath"), "parameters": {"left": "over"}}]  # fmt: skip
     asked = hostpath(deletion_policy="Retain", snapshot_parameters={"snapSize": "20%"})
-    steps = make_plan(asked, None, cluster(*SERVED, classes=there, **READY)).steps
-    assert [each.request.body for each in steps] == [
+    made = requests(asked, cluster(*SERVED, classes=there, **READY))
+    assert [each.body for each in made] == [
         {"allowVolumeExpansion": True},
         {"deletionPolicy": "Retain", "parameters": {"left": None, "snapSize": "20%"}},
     ]
@@ -326,9 +329,10 @@ def test_two_defaults_in_one_call_cannot_be_meant():
 def test_two_defaults_and_a_controller_that_is_down_are_told():
     there = cluster(*SERVED, classes=[storage_class("a", default=True), storage_class("b", default=True)],
                     controllers=(found(ready=0),))  # fmt: skip
-    assert [each.partition(":")[0] for each in warnings(there)] == [
-        "There are 2 default classes (StorageClass)",
-        "The snapshot controller Deployment kube-system/snapshot-controller (registry.k8s.io/sig-storage/snapshot-controller",
+    assert warnings(there) == [
+        "There are 2 default classes (StorageClass): a, b.",
+        "A snapshot controller has no ready pod, so no snapshot gets ready: Deployment kube-system/snapshot-controller "
+        f"({IMAGE}), set up by somebody.",
     ]
 
 
@@ -344,10 +348,10 @@ def test_whatever_is_there_carrying_the_plan_out_leaves_at_most_one_more_default
         assert not replace
         return
     defaults = {each for each, default in there if default}
-    for step in result.steps:
-        annotations = (step.request.body.get("metadata") or {}).get("annotations") or {}
+    for request in requests(asked, facts):
+        annotations = (request.body.get("metadata") or {}).get("annotations") or {}
         for value in annotations.values():
-            defaults = defaults | {step.request.name} if value == "true" else defaults - {step.request.name}
+            defaults = defaults | {request.name} if value == "true" else defaults - {request.name}
             assert len(defaults) <= max(1, len([1 for _each, default in there if default]))
     assert defaults == {name}
 
@@ -476,6 +480,7 @@ def test_a_container_in_the_pod_of_a_driver_is_found_and_its_manager_named():
     item["metadata"]["annotations"] = {"meta.helm.sh/release-name": "openebs"}
     item["status"] = {"readyReplicas": 1}
     seen = csi_facts.found_in("Deployment", item)
+    assert seen is not None
     assert (seen.where, seen.manager, seen.ready, seen.ours) == (
         "Deployment openebs/openebs-lvm-localpv-controller", "the Helm release openebs", 1, False)  # fmt: skip
     assert csi_facts.found_in("Deployment", deployment("nginx:1")) is None
