@@ -25,6 +25,7 @@ from antsibull_nox import load_antsibull_nox_toml
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "tools"))
 
+import cluster as clusters
 from cores import CORES, Core, newest_core
 from environments import CACHE, CHECKOUT, environment, locked
 from guest import Guest, Unavailable
@@ -292,6 +293,31 @@ def molecule(session: nox.Session) -> None:
     session.log(f"{plays} plays ran")
     if not plays or idle > 0:
         session.error("A play ran no task, so a scenario proved nothing: look at its playbooks.")
+
+
+#: A file of tests is one process's: some have a cluster of their own.
+SHARED = (f"-n{os.cpu_count() or 1}", "--dist=loadfile")
+
+
+@nox.session(name="cluster-tests", venv_backend="none")
+def cluster_tests(session: nox.Session) -> None:
+    """Run the tests on a real Kubernetes control plane; arguments go to pytest.
+
+    Their time is mostly the controllers', so there is a process for each core. They share a cluster, and files that
+    end its parts have one of their own. KUBECONFIG_LAB names another one, RP_CLUSTER one of ours that runs.
+    """
+    if os.environ.get("KUBECONFIG_LAB") or "RP_CLUSTER" in os.environ or clusters.lack():
+        pytest(session, "tests/cluster", *SHARED)
+        return
+    cluster = clusters.Cluster(f"nox-{os.getpid()}")
+    os.environ["RP_CLUSTER"] = cluster.name
+    try:
+        clusters.behind("guard", cluster.name, str(os.getpid()))
+        cluster.start(fresh=True)
+        pytest(session, "tests/cluster", *SHARED)
+    finally:
+        del os.environ["RP_CLUSTER"]
+        cluster.remove()
 
 
 @nox.session(name="ansible-lint", venv_backend="none")
