@@ -127,7 +127,7 @@ def test_a_claim_of_another_node_is_refused_and_with_skip_left_to_that_node(volu
 def test_claims_that_are_no_directories_are_named_and_nothing_is_done(cluster, namespace, volumes, take, tmp_path):
     volumes.add("data", NODE)
     cluster.claim(namespace, "csi")
-    with pytest.raises(Failed, match="is served by the CSI driver folders.restorepoint.test; use csi_snapshot"):
+    with pytest.raises(Failed, match="is served by the CSI driver folders[.]restorepoint[.]test; use csi_snapshot"):
         take(name="x")
     assert not (tmp_path / "store").exists()
 
