@@ -10,7 +10,7 @@ NOX := $(PYTHON) tools/run_nox.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test units matrix sanity integration molecule lab lint format types ansible-lint licence importer \
-	docs changelog bench bench-pve pythons clean guest guest-reset guest-stop guest-ssh guest-tests cluster \
+	docs changelog bench bench-pve bench-csi pythons clean guest guest-reset guest-stop guest-ssh guest-tests cluster \
 	cluster-reset cluster-stop cluster-tests
 
 help: ## Show this list
@@ -98,7 +98,10 @@ bench: ## Side by side with what others do; ARGS=tests/bench/bench_zfs.py for on
 	@$(NOX) --session bench -- $(ARGS)
 
 bench-pve: ## Proxmox VE alone: beside a loop over community.proxmox
-	@$(NOX) --session bench -- tests/bench/bench_pve.py
+	@$(NOX) --session bench -- tests/bench/bench_pve.py $(ARGS)
+
+bench-csi: ## Kubernetes alone: beside kubernetes.core
+	@$(NOX) --session bench -- tests/bench/bench_csi.py $(ARGS)
 
 pythons: ## Show which Pythons of this machine are used
 	@$(PYTHON) tools/pythons.py

@@ -377,10 +377,16 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", default=False)
 def bench(session: nox.Session) -> None:
-    """Measure side by side with what others do; arguments name files of tests/bench, without any all of them run."""
+    """Measure side by side with what others do; arguments name files of tests/bench, without any all of them run.
+
+    Other arguments are options of those files.
+    """
     tools = ansible_with("pytest", *unit_packages())
-    for path in session.posargs or sorted(str(each) for each in (CHECKOUT / "tests" / "bench").glob("bench_*.py")):
-        run(session, CHECKOUT, tools, "python", path, env={"PYTHONPATH": str(linked())})
+    named = [word for word in session.posargs if (CHECKOUT / word).is_file()]
+    options = [word for word in session.posargs if word not in named]
+    env = {"PYTHONPATH": str(linked()), "XDG_CACHE_HOME": str(CACHE.parent)}
+    for path in named or sorted(str(each) for each in (CHECKOUT / "tests" / "bench").glob("bench_*.py")):
+        run(session, CHECKOUT, tools, "python", path, *options, env=env)
 
 
 @nox.session(venv_backend="none")

@@ -230,6 +230,27 @@ class KubeClient:
         preferred = (answer.get("preferredVersion") or {}).get("version")
         return tuple(sorted(versions, key=lambda each: each != preferred))
 
+    def find_kind(self, attempt: str, api_version: str, kind: str) -> Resource | None:
+        """Return the resource that has objects of a kind; None where the server has no such kind.
+
+        Raises:
+            KubeError: the server cannot be asked.
+        """
+        group, slash, version = api_version.partition("/")
+        group, version = (group, version) if slash else ("", group)
+        path = f"/apis/{group}/{version}" if group else f"/api/{version}"
+        call = _Call("get", Resource(group, version, "", kind, namespaced=False), path=path)
+        try:
+            answer = self._repeated(attempt, call, lambda: self._ask(call))
+        except KubeError as error:
+            if error.status == 404:
+                return None
+            raise
+        for each in answer.get("resources") or []:
+            if each.get("kind") == kind and "/" not in str(each.get("name")):
+                return Resource(group, version, str(each["name"]), kind, bool(each.get("namespaced")))
+        return None
+
     def denied(self, wanted: Sequence[Access]) -> list[Access]:
         """Return those of the wanted things that this login is not allowed. One request for each."""
         return [each for each in dict.fromkeys(wanted) if not self._allowed(each)]

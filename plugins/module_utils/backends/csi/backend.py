@@ -46,7 +46,7 @@ from .objects import (
 )
 from .operations import Explains, Item, Operations
 from .options import SECONDS_EACH, CsiOptions, Selection
-from .reading import Facts, read
+from .reading import Facts, Needs, read
 from .watching import Deadline
 
 #: Seconds for which an API server that is away is asked again, at most; no longer than the timeout.
@@ -362,6 +362,19 @@ class CsiBackend:
     def finish(self, change: Change) -> Sequence[str]:
         """Remove what was replaced. See core/backend.py."""
         return self.making.finish(change)
+
+    def more_results(self) -> dict[str, Any]:
+        """Return what the result of the call says beside its changes."""
+        return {}
+
+    def look(self, contents: bool) -> Facts:
+        """Return what is there, for showing it."""
+        self.facts = read(self.client, self.selection, Needs(contents=contents), must_exist=False)
+        return self.facts
+
+    def listed_asides(self) -> list[Snapshot]:
+        """Return what returns kept aside of the claims that are meant."""
+        return []
 
     def listed(self) -> list[Snapshot]:
         """Return every snapshot of the claims that are meant, in the common form, oldest first for each claim."""

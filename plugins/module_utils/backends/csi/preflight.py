@@ -44,7 +44,7 @@ def needs_of(desired: Desired, options: CsiOptions, asides: bool) -> Needs:
     return Needs(
         volumes=makes or state == "rolled_back" or asides,
         classes=makes,
-        contents=options.deletion_policy is not None,
+        contents=options.deletion_policy is not None or options.import_handle is not None,
         storage_classes=state in ("cloned", "rolled_back"),
         quotas=state in ("cloned", "rolled_back"),
     )

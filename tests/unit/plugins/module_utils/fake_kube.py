@@ -234,6 +234,7 @@ class FakeKube:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
 
             def do_GET(self) -> None:
                 path, _unused, query = self.path.partition("?")

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 from .edge import Stopped, Workloads, permissions, pods_of
+from .records import run_of
 from .using import STOP, Users, Workload
 
-__all__ = ["STOP", "Stopped", "Users", "Workload", "Workloads", "permissions", "pods_of"]
+__all__ = ["STOP", "Stopped", "Users", "Workload", "Workloads", "permissions", "pods_of", "run_of"]

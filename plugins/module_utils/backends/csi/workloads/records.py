@@ -11,6 +11,7 @@ anybody who returns one of its claims may take over, as the run is dead.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping
@@ -53,6 +54,12 @@ class Terms:
     def mine(self, record: Record) -> bool:
         """Say whether a record is this run's, or one that it may take over."""
         return record.run == self.run or record.run in self.takes_over or record.until < self.now
+
+
+def run_of(targets: Collection[str], name: str) -> str:
+    """Return an id for the return of targets to a snapshot: the same whenever the same is asked for again."""
+    text = "\n".join([name, *sorted(set(targets))])
+    return f"return-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def is_run(run: str) -> bool:
