@@ -245,7 +245,8 @@ def _keep_class(plan: Plan, each: WantedClass, present: Mapping[str, Any], resou
     wanted, there = each.body["parameters"], present.get("parameters") or {}
     changed = {name for name in {*wanted, *there} if wanted.get(name) != there.get(name)}
     if changed and each.kind is STORAGE:
-        words = ", ".join(f"{name} is {there.get(name)}, not {wanted.get(name)}" for name in sorted(changed))
+        values = {name: [each.get(name, "unset") for each in (there, wanted)] for name in sorted(changed)}
+        words = ", ".join(f"{name} is {is_}, not {asked}" for name, (is_, asked) in values.items())
         plan.block(each.target, f"of its parameters {words}", _REMAKE)
         return
     patch = {name: value for name, value in each.body.items()

@@ -261,7 +261,7 @@ def test_what_kubernetes_does_not_change_of_a_storage_class_is_a_blocker():
     assert [reason for target, reason in blockers if target == "StorageClass csi-hostpath"] == [
         "its provisioner is x.example.org, not hostpath.csi.k8s.io",
         "its volumeBindingMode is WaitForFirstConsumer, not Immediate",
-        "of its parameters pool is a, not None",
+        "of its parameters pool is a, not unset",
     ]
 
 
