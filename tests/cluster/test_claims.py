@@ -140,7 +140,9 @@ def worker(cluster):
     """Another node, known by an address only."""
     name = f"worker-{next(NUMBERS)}.claims.test"
     path = f"{CORE}/nodes"
-    cluster.api.create(path, {"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}})
+    taint = {"key": "claims.test", "effect": "NoSchedule"}  # no DaemonSet of another test comes here
+    metadata = {"name": name, "labels": {"kubernetes.io/hostname": name}}
+    cluster.api.create(path, {"metadata": metadata, "spec": {"taints": [taint]}})
     addresses = [{"type": "InternalIP", "address": "192.0.2.17"}]
     cluster.api.patch(f"{path}/{name}/status", {"status": {"addresses": addresses}})
     yield name

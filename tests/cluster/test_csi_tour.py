@@ -18,6 +18,9 @@ from ansible_collections.restorepoint.core.tests.cluster.lab import CHECKOUT, NO
 from ansible_collections.restorepoint.core.tests.cluster.test_claims import Volumes
 
 DRIVER = "folders.restorepoint.test"
+pytestmark = pytest.mark.skipif(
+    bool(os.environ.get("KUBECONFIG_LAB")), reason="needs the driver of the project's cluster"
+)
 
 
 @pytest.fixture
