@@ -13,8 +13,8 @@ version_added: 0.1.0
 author:
   - The restorepoint.core authors (@restorepoint)
 description:
-  - Takes VolumeSnapshots of claims, removes them, thins them out, makes new claims from them, and returns claims to them
-    in place.
+  - Takes VolumeSnapshots of claims, removes them, thins them out, makes new claims from them, and returns claims to
+    them in place.
   - One call takes any number of claims of a namespace. All snapshots are created first and then waited for with one
     watch, until each is ready. O(group=true) takes them at one instant.
   - Before anything is touched, everything that would fail is told at once, missing permissions too.
@@ -117,21 +117,21 @@ options:
     default: true
   stop_workloads:
     description:
-      - With O(state=rolled_back), scale down the Deployments, StatefulSets and DaemonSets that use the claims before the
-        volumes are changed, and bring them back to the replicas they had. Without it, a claim in use is an error.
+      - With O(state=rolled_back), scale down the Deployments, StatefulSets and DaemonSets that use the claims before
+        the volumes are changed, and bring them back to the replicas they had. Without it, a claim in use is an error.
       - Bare pods, running Jobs and what unknown operators run are errors in any case.
     type: bool
     default: false
   undo:
     description:
-      - With O(state=rolled_back), take the last return back. The claim gets its old volume again, and what it has now is
-        kept aside.
+      - With O(state=rolled_back), take the last return back. The claim gets its old volume again, and what it has now
+        is kept aside.
     type: bool
     default: false
   call_off:
     description:
-      - With O(state=rolled_back), give up a return that was interrupted before the claim was changed, and remove what it
-        had made.
+      - With O(state=rolled_back), give up a return that was interrupted before the claim was changed, and remove what
+        it had made.
     type: bool
     default: false
   wait:
@@ -248,8 +248,8 @@ results:
       sample: pre-upgrade
     action:
       description:
-        - What was done. One of V(created), V(replaced), V(described), V(removed), V(rolled_back), V(cloned),
-          V(unchanged), V(failed), V(undone) and V(none).
+        - What was done. One of V(created), V(replaced), V(described), V(removed), V(rolled_back),
+          V(called_off), V(cloned), V(unchanged), V(failed), V(undone) and V(none).
       type: str
       sample: created
     changed:
@@ -297,9 +297,30 @@ results:
       type: str
       sample: Bound
     volume:
-      description: Its volume.
+      description: Its volume. After a return, the claim's new one.
       type: str
       sample: pvc-2a9b8a57-9d6a-4c06-9bd1-6a7a4dd1bb8c
+    aside:
+      description: What was kept of the content before a return, its name and the volume. None where nothing was kept.
+      type: dict
+      sample: {"name": "aside-20261122t013000z", "volume": "pvc-77f0c1de-1f0b-4a8b-8a3f-0d1f3f0f5f1e"}
+    resumed:
+      description: Whether this completed a return that an earlier run had begun.
+      type: bool
+      sample: false
+workloads:
+  description: The workloads that were stopped, and what became of each afterwards.
+  returned: when any were
+  type: list
+  elements: dict
+  sample:
+    - kind: Deployment
+      namespace: shop
+      name: web
+      had: {"replicas": 3}
+      targets: [shop/db]
+      outcome: started again
+      ready: true
 spread_seconds:
   description: How far apart the snapshots of this call lie.
   returned: when more than one was taken

@@ -26,8 +26,8 @@ options:
     type: str
   contents:
     description:
-      - Show driver, handle and deletion policy of each snapshot too, under RV(snapshots[].extra). It needs permission to
-        list VolumeSnapshotContents.
+      - Show driver, handle and deletion policy of each snapshot too, under RV(snapshots[].extra). It needs permission
+        to list VolumeSnapshotContents.
     type: bool
     default: false
 notes:
@@ -154,8 +154,8 @@ snapshots:
     extra:
       description:
         - The object's name C(object) and C(uid), its C(class), C(content), C(group), C(restore_size) and
-          C(object_labels), and with O(contents=true) also C(driver), C(handle) and C(deletion_policy). Where it cannot be
-          used, C(fault) says why.
+          C(object_labels), and with O(contents=true) also C(driver), C(handle) and C(deletion_policy). Where it cannot
+          be used, C(fault) says why.
       type: dict
       sample: {"object": "db-pre-upgrade", "class": "csi-hostpath", "group": null, "restore_size": 1073741824}
 asides:

@@ -86,6 +86,8 @@ class CsiModule(StateModule):
             raise TypeError("this module speaks to Kubernetes")
         try:
             super()._reach(backend, desired, audit)
+            if backend.start_left(self._module.check_mode):
+                self._result["changed"] = True
         finally:
             self._result["api_calls"] = backend.requests
             self._result.update(backend.more_results())

@@ -6,7 +6,8 @@
 
 What is in the other files, from the bottom up: `objects` (what the API's objects look like), `watching` (waiting for
 many of them), `reading` (what is there), `preflight` (why something would fail), `operations` (create, wait, remove),
-`groups` (several claims at one instant), `making` (snapshots, imports and clones of one call). Called by the bridge.
+`groups` (several claims at one instant), `making` (snapshots, imports and clones of one call),
+`returns` (of claims to snapshots, with returning/ and workloads/). Called by the bridge.
 
 Each claim is a target, ``namespace/claim``. All of a call are created first and waited for together, so that they lie
 as close as the storage lets them, and so that waiting costs one watch.
@@ -28,7 +29,8 @@ from ...core.names import is_aside
 from ...core.snapshot import Snapshot
 from ...kube import Access, KubeClient
 from ...kube_login import KubeError
-from . import preflight
+from ...kube_resources import VOLUMES
+from . import preflight, returns
 from .groups import Groups
 from .making import Making
 from .objects import (
@@ -47,6 +49,9 @@ from .objects import (
 from .operations import Explains, Item, Operations
 from .options import SECONDS_EACH, CsiOptions, Selection
 from .reading import Facts, Needs, read
+from .returning.asides import survey
+from .returning.journal import NAMESPACE
+from .returns import Returns
 from .watching import Deadline
 
 #: Seconds for which an API server that is away is asked again, at most; no longer than the timeout.
@@ -89,6 +94,7 @@ class CsiBackend:
         self._client: KubeClient | None = None
         self._operations: Operations | None = None
         self._making: Making | None = None
+        self._returns: Returns | None = None
 
     def check(self, desired: Desired) -> None:
         """Raise InvalidInput for what cannot be meant. Asks nobody. See core/backend.py."""
@@ -148,6 +154,13 @@ class CsiBackend:
         return self._making
 
     @property
+    def returns(self) -> Returns:
+        """The returns of this call, once it is known what is there."""
+        if self._returns is None:
+            raise RuntimeError("nothing was looked at yet")
+        return self._returns
+
+    @property
     def requests(self) -> int:
         """How many requests were sent."""
         return self._client.requests if self._client is not None else 0
@@ -158,13 +171,20 @@ class CsiBackend:
         """Return what is there. See core/backend.py."""
         asides = self._means_asides(desired)
         needed = preflight.wanted_access(self.selection.namespace, desired, self.options, asides)
+        if desired.state == "rolled_back":
+            needed.update(returns.wanted_access(self.selection.namespace, desired, self.options))
         denied = self._denied(needed)
         must_exist = desired.state == "present" and self.options.import_handle is None
+        must_match = desired.state in ("present", "rolled_back", "cloned")
         needs = preflight.needs_of(desired, self.options, asides)
-        self.facts = facts = read(self.client, self.selection, needs, must_exist)
+        self.facts = facts = read(self.client, self.selection, needs, must_exist, must_match)
         self.operations.deadline.extend(SECONDS_EACH * max(0, len(facts.wanted) - 1))
         groups = Groups(self.operations, self.selection.selector)
         self._making = Making(self.operations, facts, self.options, self._meta(desired), groups)
+        if desired.state == "rolled_back" or asides:
+            self._returns = Returns(self.operations, facts, self.options, desired, self._now, self._sleep)
+        if desired.state == "rolled_back":
+            self.returns.look()
         self._await_others(desired)
         found = [self._situation(claim, desired) for claim in facts.wanted]
         more = self._blockers_of_the_call(found, desired, denied, needed)
@@ -229,13 +249,18 @@ class CsiBackend:
             clone_of = self._clone_of(claim, desired)
         elif desired.state in ("absent", "pruned"):
             blockers.extend(self.making.removal_blockers(claim, desired.name))
-        return Situation(
+        found = Situation(
             target,
             snapshots=snapshots,
             blockers=tuple(blockers),
             clone_of=clone_of,
             lacking=self._lacking(claim, desired),
         )
+        if desired.state == "rolled_back":
+            return self.returns.situation(claim, found)
+        if self._returns is not None:
+            return dataclasses.replace(found, asides=self._returns.surveys[claim].asides)
+        return found
 
     def _counts_as_ready(self, item: Item, desired: Desired) -> bool | None:
         """Without wait, a snapshot that is still being made counts as present."""
@@ -287,6 +312,12 @@ class CsiBackend:
             for situation in concerned:
                 those = [each for each in denied if needed[each] == verbs]
                 more.setdefault(situation.target, []).extend(preflight.denied_blockers(situation.target, those, needed))
+        if desired.state == "rolled_back":
+            claims = {each.target: self.returns.demand(each.target.partition("/")[2]) for each in found}
+            sizes = [each for each in claims.values() if each is not None]
+            for target in [target for target, each in claims.items() if each is not None][:1]:
+                blockers = preflight.quota_blockers(self.facts, target, sizes, preflight.RETURNS)
+                more.setdefault(target, []).extend(blockers)
         if desired.state == "cloned":
             wanting = [each for each in found if each.clone_of is None and each.find(desired.name or "") is not None]
             demands = [self._demand(each.target) for each in wanting]
@@ -325,7 +356,10 @@ class CsiBackend:
 
     def estimate(self, changes: Sequence[Change]) -> Sequence[Mapping[str, Any]]:
         """Tell the names of the objects that would be made. See core/backend.py."""
-        return [self.making.foreseen(change) for change in changes]
+        return [
+            self.returns.foreseen(change) if change.verb == core.ROLL_BACK else self.making.foreseen(change)
+            for change in changes
+        ]
 
     def prepare(self, change: Change) -> None:
         """Create what can still be given up. See core/backend.py."""
@@ -338,21 +372,60 @@ class CsiBackend:
             core.REPLACE: self.making.complete,
             core.CLONE: self.making.complete_clones,
             core.DESCRIBE: self.making.describe,
-            core.DESTROY: self.making.destroy,
+            core.DESTROY: self._destroy,
+            core.ROLL_BACK: self._roll_back,
         }
         return acts[changes[0].verb](changes)
 
+    def _roll_back(self, changes: Sequence[Change]) -> Sequence[Outcome]:
+        try:
+            return self.returns.carry_out(changes)
+        finally:
+            self._take_warnings()
+
+    def _take_warnings(self) -> None:
+        self.warnings.extend(self.returns.warnings)
+        self.returns.warnings.clear()
+
+    def _destroy(self, changes: Sequence[Change]) -> Sequence[Outcome]:
+        """Remove snapshots and asides, each kind together."""
+        asides = [each for each in changes if self._is_aside(each)]
+        others = [each for each in changes if not self._is_aside(each)]
+        outcomes: dict[Change, Outcome] = {}
+        if asides:
+            wanted = [(each.target.partition("/")[2], each.name) for each in asides]
+            for change, outcome in zip(asides, self.returns.swap.purge(wanted)):
+                outcomes[change] = outcome
+        if others:
+            outcomes.update(zip(others, self.making.destroy(others)))
+        return [outcomes[change] for change in changes]
+
+    def _is_aside(self, change: Change) -> bool:
+        if self._returns is None or not is_aside(change.name):
+            return False
+        survey = self._returns.surveys[change.target.partition("/")[2]]
+        return any(each.name == change.name for each in survey.asides)
+
     def settle(self, changes: Sequence[Change]) -> Sequence[Outcome]:
-        """Wait for nothing. See core/backend.py."""
+        """Tell of workloads that could not be brought back. See core/backend.py."""
+        if changes and changes[0].verb == core.ROLL_BACK:
+            return self.returns.settle(changes)
         return [{} for _unused in changes]
 
     def spend(self, target: str, token: str) -> None:
         """Remember a token. See core/backend.py."""
+        self.returns.spend(target, token)
 
     def undo(self, change: Change) -> None:
         """Take a change back; the objects that this call made are removed all together."""
         self.operations.deadline.extend(max(0.0, LEAST_UNDO_SECONDS - self.operations.deadline.left()))
-        self.making.undo(change)
+        if change.verb == core.ROLL_BACK:
+            try:
+                self.returns.undo(change)
+            finally:
+                self._take_warnings()
+        else:
+            self.making.undo(change)
 
     def abandon(self, change: Change) -> None:
         """Give up what was prepared. See core/backend.py."""
@@ -365,16 +438,33 @@ class CsiBackend:
 
     def more_results(self) -> dict[str, Any]:
         """Return what the result of the call says beside its changes."""
-        return {}
+        found = self._returns.workloads if self._returns is not None else []
+        return {"workloads": found} if found else {}
+
+    def start_left(self, check_mode: bool) -> bool:
+        """Bring back workloads that a killed run had stopped; say whether there were any. Raises RestorePointError."""
+        if self._returns is None or self._desired.state != "rolled_back":
+            return False
+        return bool(self._returns.start_left(check_mode))
 
     def look(self, contents: bool) -> Facts:
         """Return what is there, for showing it."""
-        self.facts = read(self.client, self.selection, Needs(contents=contents), must_exist=False)
+        self.facts = read(self.client, self.selection, Needs(contents=contents), must_exist=False, must_match=False)
         return self.facts
 
     def listed_asides(self) -> list[Snapshot]:
         """Return what returns kept aside of the claims that are meant."""
-        return []
+        try:
+            selector = f"{NAMESPACE}={self.selection.namespace}"
+            volumes = self.client.list_objects("list the volumes that returns kept", VOLUMES, selector=selector).items
+        except KubeError as error:
+            if error.status != 403:
+                raise
+            self.warnings.append(f"asides are not shown: {error}")
+            return []
+        claims = {claim: self.facts.claims.get(claim) for claim in self.facts.wanted}
+        found = survey(self.selection.namespace, claims, volumes)
+        return [aside for claim in self.facts.wanted for aside in found[claim].asides]
 
     def listed(self) -> list[Snapshot]:
         """Return every snapshot of the claims that are meant, in the common form, oldest first for each claim."""

@@ -97,13 +97,28 @@ class Explain:
         leaving = bool(item["metadata"].get("deletionTimestamp"))
         kind = item.get("kind")
         if kind == SNAPSHOTS.kind:
-            around = replace(around, content=self._content(item))
-            return replace(around, restoring=self._restoring(item)) if leaving else around
+            around = self._with_content(around, self._content(item))
+            return replace(around, restoring=self._restoring(item)) if leaving else self._with_claim(item, around)
         if kind == GROUP_SNAPSHOTS.kind:
-            return replace(around, content=self._group_content(item))
+            return self._with_content(around, self._group_content(item))
         if kind == CLAIMS.kind:
             return self._around_leaving(item, around) if leaving else self._around_pending(item, around)
         return around
+
+    def _with_content(self, around: Around, content: Item | None) -> Around:
+        """Add a content, and its events: what a driver refuses is often said there only."""
+        if not content:
+            return replace(around, content=content)
+        uid = _uid(content)
+        events = [each for each in self._listed_events(_CLUSTER_EVENTS, uid) if concerns(each, uid)]
+        return replace(around, content=content, events=[*around.events, *events])
+
+    def _with_claim(self, snapshot: Item, around: Around) -> Around:
+        """Add the claim that a snapshot is taken of, where the snapshot has not come as far as a content."""
+        claim = claim_of(snapshot)
+        if not claim or around.content:
+            return around
+        return replace(around, source=self._get(CLAIMS, _namespace(snapshot), claim))
 
     def _content(self, snapshot: Item) -> Item | None:
         bound = status_of(snapshot).get("boundVolumeSnapshotContentName")

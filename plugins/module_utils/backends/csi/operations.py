@@ -78,7 +78,7 @@ class Operations:
         attempt = f"wait for {_count(names, 'snapshot')} in namespace {self.namespace!r}"
         seen = self.waiter.wait(attempt, SNAPSHOTS, self.namespace, dict.fromkeys(names, _ready_or_gone))
         found: dict[str, Item | RestorePointError] = {}
-        why = self._why([item for item in seen.objects.values() if item is not None and not is_ready(item)])
+        why = self.why([item for item in seen.objects.values() if item is not None and not is_ready(item)])
         for name, words in names.items():
             item = seen.objects[name]
             found[name] = item if item is not None and is_ready(item) else self._not_ready(words, item, why)
@@ -102,10 +102,11 @@ class Operations:
 
     def explained(self, attempt: str, reason: str, remedy: str, item: Item | None) -> RestorePointError:
         """Return the error of something that did not become ready in time, with what its events say."""
-        more = _with(reason, item, self._why([item])) if item is not None else reason
+        more = _with(reason, item, self.why([item])) if item is not None else reason
         return RestorePointError(f"{attempt} within {self._began:.0f} s", more, remedy)
 
-    def _why(self, items: Sequence[Item]) -> Mapping[str, Sequence[str]]:
+    def why(self, items: Sequence[Item]) -> Mapping[str, Sequence[str]]:
+        """Return for each object's uid why it does not go on."""
         return self._explains.why(items) if self._explains is not None and items else {}
 
     def wait_bound(self, names: Mapping[str, str]) -> dict[str, Item | RestorePointError]:
@@ -113,7 +114,7 @@ class Operations:
         self.step("waits", claims=len(names))
         attempt = f"wait for {_count(names, 'claim')} in namespace {self.namespace!r}"
         seen = self.waiter.wait(attempt, CLAIMS, self.namespace, dict.fromkeys(names, _bound_or_gone))
-        why = self._why([item for item in seen.objects.values() if item is not None and not _is_bound(item)])
+        why = self.why([item for item in seen.objects.values() if item is not None and not _is_bound(item)])
         found: dict[str, Item | RestorePointError] = {}
         for name, words in names.items():
             item = seen.objects[name]
@@ -176,7 +177,7 @@ class Operations:
         wanted = {name: _gone(item["metadata"]["uid"]) for name, (_words, item) in leaving.items()}
         attempt = f"wait until {_count(leaving, 'object')} of kind {resource.kind} are gone"
         seen = self.waiter.wait(attempt, resource, namespace, wanted)
-        why = self._why([item for name, item in seen.objects.items() if item is not None and name in seen.waiting])
+        why = self.why([item for name, item in seen.objects.items() if item is not None and name in seen.waiting])
         outcomes: dict[str, RestorePointError | None] = {}
         for name in seen.waiting:
             words, item = leaving[name][0], seen.objects[name] or leaving[name][1]

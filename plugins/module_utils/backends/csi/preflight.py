@@ -73,7 +73,8 @@ def wanted_access(namespace: str, desired: Desired, options: CsiOptions, asides:
         found[Access("watch", SNAPSHOTS, here)] = frozenset({core.DESTROY})
         if asides:
             found[Access("patch", VOLUMES)] = frozenset({core.DESTROY})
-    elif desired.state == "cloned":
+            found[Access("watch", VOLUMES)] = frozenset({core.DESTROY})
+    if desired.state == "cloned":
         for verb in ("create", *(("watch",) if options.wait else ()), *(("delete",) if options.undoes else ())):
             found[Access(verb, CLAIMS, here)] = CLONES
     if options.deletion_policy is not None:

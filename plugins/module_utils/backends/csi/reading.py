@@ -93,11 +93,12 @@ class Facts:
         return {item["metadata"]["name"]: item for each in self.snapshots.values() for item in each}
 
 
-def read(client: KubeClient, selection: Selection, needs: Needs, must_exist: bool) -> Facts:
+def read(client: KubeClient, selection: Selection, needs: Needs, must_exist: bool, must_match: bool) -> Facts:
     """Return what is there.
 
     Args:
         must_exist: a claim that is named and not there is an error; else it counts if it has snapshots, or nothing.
+        must_match: a selector that matches none is an error.
 
     Raises:
         InvalidInput (a name that no cluster can hold, a claim that is not there, a selector that matches none),
@@ -109,7 +110,7 @@ def read(client: KubeClient, selection: Selection, needs: Needs, must_exist: boo
     facts.claims = _named(client, f"list the claims of namespace {namespace!r}", CLAIMS, namespace)
     for snapshot in _snapshots(client, namespace):
         facts.snapshots.setdefault(claim_of(snapshot) or "", []).append(snapshot)
-    facts.wanted = names or _selected(client, selection, facts, must_exist)
+    facts.wanted = names or _selected(client, selection, facts, must_match)
     for name in names:
         if name not in facts.claims and must_exist:
             raise missing_claim(namespace, name, facts.claims)
@@ -126,13 +127,13 @@ def read(client: KubeClient, selection: Selection, needs: Needs, must_exist: boo
     return facts
 
 
-def _selected(client: KubeClient, selection: Selection, facts: Facts, must_exist: bool) -> list[str]:
+def _selected(client: KubeClient, selection: Selection, facts: Facts, must_match: bool) -> list[str]:
     """Return the claims that a selector means, or all of the namespace."""
     if selection.selector is None:
         return sorted({*facts.claims, *(claim for claim in facts.snapshots if claim)})
     attempt = f"list the claims of namespace {selection.namespace!r}"
     found = sorted(_named(client, attempt, CLAIMS, selection.namespace, selection.selector))
-    if not found and must_exist:
+    if not found and must_match:
         raise InvalidInput(
             f"find claims in namespace {selection.namespace!r}",
             f"the selector {selection.selector!r} matches none",

@@ -18,7 +18,7 @@ from typing import Any
 from ...core.snapshot import parse_timestamp
 from ...core.units import format_size
 from ...kube_resources import CLAIMS, CONTENTS, GROUP_CONTENTS, GROUP_SNAPSHOTS, SNAPSHOTS, VOLUMES
-from .objects import annotations_of, error_of, is_ready, quantity, restore_size, source_of, status_of
+from .objects import annotations_of, claim_of, error_of, is_ready, quantity, restore_size, source_of, status_of
 
 Item = Mapping[str, Any]
 _SNAPSHOT = "snapshot.storage.kubernetes.io/"
@@ -43,7 +43,8 @@ class Around:
     """What was found beside an object; None is what was not looked for, or may not be looked at.
 
     ``content`` is what a snapshot is bound to, an empty mapping where there is none. ``source`` is the VolumeSnapshot
-    that a claim is made from, empty where there is none. ``storage_class`` likewise. ``pods`` say in words which pods
+    that a claim is made from, or the claim that a snapshot is taken of, empty where there is none. ``storage_class``
+    likewise. ``pods`` say in words which pods
     keep a claim. ``restoring`` are claims that are being made from a snapshot, ``taking`` the snapshots that are being
     taken of a claim.
     """
@@ -65,7 +66,10 @@ def why(item: Item, around: Around, now: float) -> list[str]:
         explained = _EXPLAINED.get(str(item.get("kind")))
         found = list(explained(item, around, now)) if explained is not None else []
     told = " ".join(found)
-    return [*found, *(each for each in newest(around.events) if each.partition(": ")[2] not in told)]
+    events = around.events
+    if (item.get("metadata") or {}).get("deletionTimestamp"):
+        events = [each for each in events if each.get("type") == "Warning"]  # how it was made does not matter any more
+    return [*found, *(each for each in newest(events) if each.partition(": ")[2] not in told)]
 
 
 # Events
@@ -129,8 +133,11 @@ def _unready(snapshot: Item, around: Around, now: float) -> Iterator[str]:
     status = status_of(snapshot)
     said = error_of(snapshot)
     if said:
-        yield f"the snapshot controller says: {said}"
+        yield f"the snapshot controller says: {shortened(said)}"
     bound = status.get("boundVolumeSnapshotContentName") or status.get("boundVolumeGroupSnapshotContentName")
+    claim = claim_of(snapshot)
+    if claim and around.source is not None and not around.source and not bound:
+        yield f"there is no claim {claim} in its namespace, of which it is taken"
     if around.content:
         yield from _unready_content(around.content, around, now)
     elif not said and not bound:
@@ -157,7 +164,7 @@ def _unready_content(content: Item, around: Around, now: float) -> Iterator[str]
         return
     said = error_of(content)
     if said:
-        yield f"the driver {spec.get('driver')} says: {said}"
+        yield f"the driver {spec.get('driver')} says: {shortened(said)}"
         return
     if status.get("snapshotHandle") or status.get("volumeGroupSnapshotHandle"):
         yield f"the storage has taken it and is still at work on it (content {name}); wait longer"
@@ -244,9 +251,7 @@ def holds(item: Item, finalizer: str, around: Around) -> str:
     if finalizer.startswith("external-attacher/"):
         driver = finalizer.partition("/")[2]
         return f"{finalizer} holds it: {driver} still has it attached to a node; see kubectl get volumeattachments"
-    return (
-        f"{finalizer} holds it: whatever has put that there has to take it away; see the documentation of its software"
-    )
+    return f"{finalizer} holds it: whatever has put that there has to take it away; see what that is, and that it runs"
 
 
 def _named(found: Sequence[str] | None, otherwise: str) -> str:
@@ -364,5 +369,5 @@ def _driver_error(item: Item, around: Around) -> Iterator[str]:
     for each in (item, around.content or {}):
         said = error_of(each)
         if said:
-            yield f"the driver says: {said}"
+            yield f"the driver says: {shortened(said)}"
             return

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Controllers of CSI snapshots for fake_cluster.py: what snapshot controller, provisioner and volume binder do, in short.
+"""Controllers of CSI snapshots for fake_cluster.py: what snapshot controller and provisioner do, in short.
 
 `Csi` makes snapshots ready, fails those of claims in ``broken``, ignores those in ``ignored``, binds claims, and
 takes finalizers off when nothing is in the way. It was seen on a real control plane; tests/cluster hold it to that.
