@@ -116,7 +116,7 @@ def test_a_selector_and_names_choose_claims(volumes, take):
 def test_a_claim_of_another_node_is_refused_and_with_skip_left_to_that_node(volumes, take, tmp_path):
     here = volumes.add("here", NODE)
     volumes.add("there", "worker-9")
-    with pytest.raises(Failed, match=f"lies on node worker-9, and this is {NODE}"):
+    with pytest.raises(Failed, match=rf"lies on node worker-9, and this is {NODE}"):
         take(name="x")
     assert not (tmp_path / "store").exists()
     assert [each["target"] for each in take(name="x", other_nodes="skip")["results"]] == [str(here)]
@@ -127,7 +127,7 @@ def test_a_claim_of_another_node_is_refused_and_with_skip_left_to_that_node(volu
 def test_claims_that_are_no_directories_are_named_and_nothing_is_done(cluster, namespace, volumes, take, tmp_path):
     volumes.add("data", NODE)
     cluster.claim(namespace, "csi")
-    with pytest.raises(Failed, match="is served by the CSI driver folders[.]restorepoint[.]test; use csi_snapshot"):
+    with pytest.raises(Failed, match=r"is served by the CSI driver folders[.]restorepoint[.]test; use csi_snapshot"):
         take(name="x")
     assert not (tmp_path / "store").exists()
 
