@@ -67,6 +67,7 @@ class Workloads:
         sleep: waits for so many seconds.
         now: returns seconds since the epoch.
         takes_over: other runs whose workloads this one may bring back.
+        resumes: targets whose unfinished return this run goes on with or ends: what was stopped for them alone is its.
 
     Raises:
         InvalidInput: ``run`` cannot be a label.
@@ -80,6 +81,7 @@ class Workloads:
         sleep: Callable[[float], None] = time.sleep,
         now: Callable[[], float] = time.time,
         takes_over: Collection[str] = (),
+        resumes: Collection[str] = (),
     ) -> None:
         if not is_run(run):
             raise InvalidInput("stop workloads", f"{run!r} cannot be a label", "use letters, digits, '-', '_' and '.'")
@@ -89,11 +91,13 @@ class Workloads:
         self._sleep = sleep
         self._now = now
         self._takes_over = frozenset(takes_over)
+        self._resumes = frozenset(resumes)
         self._serves_keda: bool | None = None
 
     def _terms(self) -> Terms:
         now = self._now()
-        return Terms(self._run, now, now + self._deadline.left() + MARGIN, self._takes_over)
+        until = now + self._deadline.left() + MARGIN
+        return Terms(self._run, now, until, self._takes_over, self._resumes)
 
     # Finding
 

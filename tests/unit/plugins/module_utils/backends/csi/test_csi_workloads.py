@@ -334,6 +334,18 @@ def test_a_dead_run_is_succeeded_by_any_other_once_its_time_is_over(server):
     assert specs(server) == before
 
 
+def test_who_ends_an_unfinished_return_brings_back_what_was_stopped_for_it_and_nothing_else(server):
+    put(server, deployment("a", "data", replicas=1), deployment("b", "data", "media", replicas=1), pods=2)
+    one = workloads(server, "run-1")
+    one.stop(one.users(["shop/data", "shop/media"]))
+    ends = workloads(server, "run-2", resumes=["shop/data"])
+    ends.start_again(ends.users(["shop/data"]).left)
+    assert marks(server) == ["b"], "b was stopped for media as well, whose return is not ended here"
+    ends = workloads(server, "run-2", resumes=["shop/data", "shop/media"])
+    ends.start_again(ends.users(["shop/data"]).left)
+    assert marks(server) == []
+
+
 # People
 
 
