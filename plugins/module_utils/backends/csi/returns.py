@@ -180,8 +180,10 @@ class Returns:
     def _swapped(self, changes: Sequence[Change]) -> Sequence[Outcome]:
         claims = [_claim(change) for change in changes]
         if self._options.call_off:
-            self._stopped = Stopped(list(self._users.left))  # what the run that is called off has stopped
-            return self.swap.call_off(claims)
+            outcomes = self.swap.call_off(claims)
+            if self._users.left and not any(isinstance(each, RestorePointError) for each in outcomes):
+                self._stopped = Stopped(list(self._users.left))  # a killed run had stopped them
+            return outcomes
         if self._options.undo or is_aside(changes[0].name):
             return self.swap.undo([self._undo(change) for change in changes], self._stop)
         return self.swap.carry_out([self._return(change) for change in changes], self._stop)
@@ -239,7 +241,7 @@ class Returns:
     def start_left(self, check_mode: bool) -> list[dict[str, Any]]:
         """Bring back what a killed run had stopped, where this call returns nothing. Raises RestorePointError."""
         left = self._users.left
-        if self._done or not left or self._options.call_off:
+        if self._done or not left:
             return []
         if check_mode:
             return Stopped(list(left)).report()
