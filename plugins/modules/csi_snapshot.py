@@ -71,12 +71,17 @@ options:
   group:
     description:
       - With O(state=present), take all claims at one instant, with one VolumeGroupSnapshot in the version that the
-        cluster serves. The driver has to be able to, and needs a default VolumeGroupSnapshotClass.
+        cluster serves. The driver has to be able to, and needs a VolumeGroupSnapshotClass.
       - Where O(selector) consists of equalities, it is used. Else the claims get a label of ours that stands for their
         set.
       - The snapshots of a group are removed together only.
     type: bool
     default: false
+  group_snapshot_class:
+    description:
+      - The VolumeGroupSnapshotClass for O(group=true). Without it, the default class of the driver is taken, or the only
+        one that it has.
+    type: str
   object_labels:
     description: Kubernetes labels for the objects of snapshots, beside our own. Others that are there stay.
     type: dict

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import importlib
+import io
 import itertools
 import json
 import os
@@ -22,6 +23,7 @@ import shutil
 import ssl
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,8 +58,13 @@ __all__ = [
 __all__ += ["Node", "Proxy", "Result", "Unavailable", "User", "behind"]
 
 MODULES = "ansible_collections.restorepoint.core.plugins.modules"
+#: The classes of our own cluster that are meant where none is named.
+CLASS = "folders"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 APPS = "/apis/apps/v1"
+#: How a pod on a cluster that is not ours writes what it is given into its claim, and shows what lies there.
+WRITE = 'printf %s "$PAYLOAD" | base64 -d | tar -x -C "$FOLDER"'
+READ = 'tar -c -C "$FOLDER" . | base64'
 #: What a person's shell may say of clusters, which no test is to meet.
 _FOREIGN = ("K8S_AUTH_", "KUBECONFIG", "KUBERNETES_")
 
@@ -143,6 +150,9 @@ class Lab:
     def __init__(self, api: Api, kubeconfig: pathlib.Path, trust: ssl.SSLContext, cluster: Cluster | None) -> None:
         self.api, self.kubeconfig, self.trust = api, kubeconfig, trust
         self._cluster = cluster
+        #: The classes that claims and snapshots get; on a cluster that is not ours None, its default, or those named.
+        self.storage_class = CLASS if cluster else os.environ.get("LAB_STORAGE_CLASS")
+        self.snapshot_class = CLASS if cluster else os.environ.get("LAB_SNAPSHOT_CLASS")
         self._folder = pathlib.Path(tempfile.mkdtemp(prefix="restorepoint-lab-"))
         self._names = itertools.count(1)
 
@@ -270,15 +280,15 @@ class Lab:
         files: Mapping[str, str | bytes] | None = None,
         *,
         size: str = "1Mi",
-        storage_class: str | None = "folders",
+        storage_class: str | None = None,
         snapshot: str | None = None,
         labels: Mapping[str, str] | None = None,
         wait: bool = True,
     ) -> dict[str, Any]:
         """Make a claim, wait until it is bound, and write files into its volume; ``snapshot`` makes it from one."""
         spec: dict[str, Any] = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}
-        if storage_class is not None:
-            spec["storageClassName"] = storage_class
+        if storage_class or self.storage_class:
+            spec["storageClassName"] = storage_class or self.storage_class
         if snapshot is not None:
             spec["dataSource"] = {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": snapshot}
         metadata = {"name": name, "labels": dict(labels or {})}
@@ -308,10 +318,12 @@ class Lab:
         return self.api.get(f"{CORE}/persistentvolumes/{claim['spec']['volumeName']}")
 
     def snapshot(
-        self, namespace: str, claim: str, name: str, snapshot_class: str = "folders", wait: bool = True
+        self, namespace: str, claim: str, name: str, snapshot_class: str | None = None, wait: bool = True
     ) -> dict[str, Any]:
         """Take a snapshot without the collection, and wait until it is ready."""
-        spec = {"volumeSnapshotClassName": snapshot_class, "source": {"persistentVolumeClaimName": claim}}
+        spec: dict[str, Any] = {"source": {"persistentVolumeClaimName": claim}}
+        if snapshot_class or self.snapshot_class:
+            spec["volumeSnapshotClassName"] = snapshot_class or self.snapshot_class
         made = {
             "apiVersion": "snapshot.storage.k8s.io/v1",
             "kind": "VolumeSnapshot",
@@ -365,6 +377,9 @@ class Lab:
 
     def write(self, namespace: str, claim: str, files: Mapping[str, str | bytes]) -> None:
         """Write files into a claim's volume; paths are relative to it."""
+        if self._cluster is None:
+            self._in_a_pod(namespace, claim, WRITE, packed(files))
+            return
         top = self.folder(namespace, claim)
         for name, content in files.items():
             path = top / name
@@ -373,7 +388,26 @@ class Lab:
 
     def read(self, namespace: str, claim: str) -> dict[str, str]:
         """Return the files of a claim's volume: relative path and content."""
+        if self._cluster is None:
+            return unpacked(self._in_a_pod(namespace, claim, READ))
         return contents(self.folder(namespace, claim))
+
+    def _in_a_pod(self, namespace: str, claim: str, script: str, payload: str = "") -> str:
+        """Run a script in a pod of its own that has a claim, and return what it printed."""
+        name = f"files-{secrets.token_hex(4)}"
+        spec = pod_spec(claim, os.environ.get("LAB_IMAGE", "busybox:stable"))
+        values = {"PAYLOAD": payload, "FOLDER": "/data"}
+        environment = [{"name": key, "value": value} for key, value in values.items()]
+        spec["containers"][0].update(command=["sh", "-ec", script], env=environment)
+        path = f"{CORE}/namespaces/{namespace}/pods"
+        self.api.create(path, {"metadata": {"name": name}, "spec": {**spec, "restartPolicy": "Never"}})
+        ended = ("Succeeded", "Failed")
+        pod = self.api.wait(f"{path}/{name}", lambda found: found and found["status"].get("phase") in ended, 300)
+        _status, _headers, log = self.api.raw("GET", f"{path}/{name}/log")
+        assert pod["status"]["phase"] == "Succeeded", log.decode(errors="replace")
+        self.api.delete(f"{path}/{name}")
+        self.api.gone(f"{path}/{name}", 120)
+        return log.decode()
 
     # -- modules -------------------------------------------------------------------------------------------------------
 
@@ -450,10 +484,32 @@ def contents(folder: pathlib.Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): path.read_bytes().decode(errors="backslashreplace") for path in files}
 
 
-def pod_spec(claim: str) -> dict[str, Any]:
+def packed(files: Mapping[str, str | bytes]) -> str:
+    """Return files as an archive in text."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, content in files.items():
+            entry, data = tarfile.TarInfo(name), content.encode() if isinstance(content, str) else content
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return base64.b64encode(out.getvalue()).decode()
+
+
+def unpacked(text: str) -> dict[str, str]:
+    """Return the files of an archive in text: relative path and content."""
+    found = {}
+    with tarfile.open(fileobj=io.BytesIO(base64.b64decode(text))) as archive:
+        for entry in archive:
+            data = archive.extractfile(entry) if entry.isfile() else None
+            if data:
+                found[entry.name.removeprefix("./")] = data.read().decode(errors="backslashreplace")
+    return found
+
+
+def pod_spec(claim: str, image: str = "none") -> dict[str, Any]:
     """Return the spec of a pod that uses a claim."""
     return {
-        "containers": [{"name": "main", "image": "none", "volumeMounts": [{"name": "data", "mountPath": "/data"}]}],
+        "containers": [{"name": "main", "image": image, "volumeMounts": [{"name": "data", "mountPath": "/data"}]}],
         "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": claim}}],
         "terminationGracePeriodSeconds": 1,
     }

@@ -17,7 +17,9 @@ from ansible_collections.restorepoint.core.tests.cluster.lab import (
     CORE,
     NODE,
     PARTS,
+    READ,
     SNAPSHOTS,
+    WRITE,
     Api,
     ApiError,
     Cluster,
@@ -25,6 +27,8 @@ from ansible_collections.restorepoint.core.tests.cluster.lab import (
     Failed,
     behind,
     contents,
+    packed,
+    unpacked,
 )
 
 CONFIG_MAPS = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "create"]}]
@@ -126,6 +130,14 @@ def test_the_pods_of_a_workload_run_and_hold_their_claim(cluster, namespace, kin
         assert held["metadata"]["finalizers"] == ["kubernetes.io/pvc-protection"]
         cluster.api.delete(path, propagationPolicy="Background")
         cluster.api.gone(cluster.claim_path(namespace, "data"))
+
+
+def test_what_a_pod_of_another_cluster_writes_it_reads_back(tmp_path):
+    files: dict[str, str | bytes] = {"a": b"\x00\xff\n", "sub/b": "two"}
+    for script, payload in ((WRITE, packed(files)), (READ, "")):
+        settings = {**os.environ, "PAYLOAD": payload, "FOLDER": str(tmp_path)}
+        done = subprocess.run(["sh", "-ec", script], env=settings, capture_output=True, text=True, check=True)
+    assert unpacked(done.stdout) == contents(tmp_path) == {"a": "\x00\\xff\n", "sub/b": "two"}
 
 
 def test_a_user_may_do_what_his_rules_say_and_nothing_else(cluster, namespace):

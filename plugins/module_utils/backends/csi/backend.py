@@ -179,7 +179,7 @@ class CsiBackend:
         needs = preflight.needs_of(desired, self.options, asides)
         self.facts = facts = read(self.client, self.selection, needs, must_exist, must_match)
         self.operations.deadline.extend(SECONDS_EACH * max(0, len(facts.wanted) - 1))
-        groups = Groups(self.operations, self.selection.selector)
+        groups = Groups(self.operations, self.selection.selector, self.options.group_snapshot_class)
         self._making = Making(self.operations, facts, self.options, self._meta(desired), groups)
         if desired.state == "rolled_back" or asides:
             self._returns = Returns(self.operations, facts, self.options, desired, self._now, self._sleep)

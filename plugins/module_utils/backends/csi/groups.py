@@ -49,9 +49,10 @@ def equalities(selector: str | None) -> dict[str, str] | None:
 class Groups:
     """Group snapshots of one namespace, in the version that the cluster serves."""
 
-    def __init__(self, operations: Operations, selector: str | None) -> None:
+    def __init__(self, operations: Operations, selector: str | None, class_asked: str | None = None) -> None:
         self._operations = operations
         self._selector = selector
+        self._class_asked = class_asked
         self._resource: Resource | None = None
         self._classes: list[Item] | None = None
 
@@ -75,7 +76,7 @@ class Groups:
             resource = GROUP_SNAPSHOT_CLASSES.at(self.resource.version)
             found = self._operations.client.list_objects("list the group snapshot classes", resource)
             self._classes = list(found.items)
-        return choose_class(driver, self._classes, None, "group snapshot class")
+        return choose_class(driver, self._classes, self._class_asked, "group snapshot class")
 
     def selector_for(self, facts: Facts, claims: Sequence[str]) -> tuple[dict[str, str], list[str]]:
         """Return matchLabels that mean exactly these claims, and the claims that lack a label for that."""

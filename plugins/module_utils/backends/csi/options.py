@@ -32,6 +32,7 @@ class CsiOptions:
     snapshot_class: str | None = None
     deletion_policy: str | None = None
     group: bool = False
+    group_snapshot_class: str | None = None
     object_labels: Mapping[str, str] = field(default_factory=dict)
     object_annotations: Mapping[str, str] = field(default_factory=dict)
     storage_class: str | None = None

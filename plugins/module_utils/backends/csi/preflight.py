@@ -27,7 +27,16 @@ from ...kube_resources import (
     STORAGE_CLASSES,
     VOLUMES,
 )
-from .objects import DEFAULT_SNAPSHOT_CLASS, annotations_of, capacity, quantity, restore_size, source_of, status_of
+from .objects import (
+    DEFAULT_GROUP_CLASS,
+    DEFAULT_SNAPSHOT_CLASS,
+    annotations_of,
+    capacity,
+    quantity,
+    restore_size,
+    source_of,
+    status_of,
+)
 from .options import CsiOptions
 from .reading import Facts, Item, Needs
 
@@ -143,7 +152,7 @@ def choose_class(driver: str, classes: Sequence[Item], asked: str | None, what: 
     if not own:
         remedy = "make one, with the module restorepoint.core.csi_layout for instance"
         return Chosen(driver=driver, reason=f"there is no {what} for driver {driver}", remedy=remedy)
-    defaults = sorted(name for name, item in own.items() if annotations_of(item).get(DEFAULT_SNAPSHOT_CLASS) == "true")
+    defaults = sorted(name for name, item in own.items() if _is_default(item))
     if not defaults and len(own) > 1:
         reason = f"driver {driver} has several of kind {what}, and none is its default"
         return Chosen(driver=driver, reason=reason, remedy=f"name one of them: {listed}")
@@ -151,6 +160,10 @@ def choose_class(driver: str, classes: Sequence[Item], asked: str | None, what: 
         reason = f"driver {driver} has several default {what}es: {', '.join(defaults)}"
         return Chosen(driver=driver, reason=reason, remedy="name one of them, or leave only one the default")
     return _chosen(own[defaults[0] if defaults else next(iter(own))])
+
+
+def _is_default(item: Item) -> bool:
+    return "true" in (annotations_of(item).get(key) for key in (DEFAULT_SNAPSHOT_CLASS, DEFAULT_GROUP_CLASS))
 
 
 def _chosen(item: Item) -> Chosen:

@@ -47,7 +47,7 @@ def group_class(name: str = "csi-group") -> dict[str, Any]:
     return {
         "apiVersion": GROUP_API,
         "kind": "VolumeGroupSnapshotClass",
-        "metadata": {"name": name, "annotations": {}},
+        "metadata": {"name": name, "annotations": {"groupsnapshot.storage.kubernetes.io/is-default-class": "true"}},
         "driver": DRIVER,
         "deletionPolicy": "Delete",
     }

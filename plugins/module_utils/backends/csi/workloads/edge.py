@@ -237,7 +237,8 @@ class Workloads:
             stopped: what ``stop`` has returned, or ``Users.left``.
             wait_ready: seconds to wait until they are ready.
 
-        Returns a report for each: what it had, ``outcome`` in words, and ``ready`` where that was waited for.
+        Returns a report for each: what it had, ``outcome`` in words, and ``ready`` where that was waited for and
+        can be told.
 
         Raises:
             RestorePointError: names each that could not be brought back, after all have been tried.
@@ -292,7 +293,7 @@ class Workloads:
         return f"kubectl -n {workload.namespace} {WAYS[workload.resource].command(workload.name, had)}"
 
     def _ready(self, workloads: Sequence[Workload], seconds: float) -> dict[str, bool]:
-        """Wait until workloads are ready; say of each whether it is."""
+        """Wait until workloads are ready; say of each whether it is, where that can be looked at."""
         waiter = Waiter(self._client, Deadline(seconds), self._sleep)
         groups: dict[tuple[str, Resource], list[Workload]] = {}
         for each in workloads:
@@ -303,7 +304,10 @@ class Workloads:
             # One that is gone by now is not waited for.
             wanted = {each.name: lambda found, way=way: found is None or way.ready(found) for each in members}
             attempt = f"wait until the {resource.plural} of namespace {namespace} are ready"
-            watched = waiter.wait(attempt, resource, namespace, wanted)
+            try:
+                watched = waiter.wait(attempt, resource, namespace, wanted)
+            except KubeError:
+                continue  # they are started, which is what counts; whether they are ready cannot be told
             for each in members:
                 ready[each.uid] = each.name not in watched.waiting and watched.objects[each.name] is not None
         return ready

@@ -528,6 +528,16 @@ def test_groups_that_a_server_does_not_have_are_no_matter_and_keda_is_asked_wher
     assert "KEDA's ScaledObject scale-web" in workloads(server).users([TARGET]).warnings[TARGET][0]
 
 
+def test_whether_workloads_are_ready_is_not_told_where_they_may_not_be_watched(server):
+    put(server, deployment("web", "data", replicas=1), pods=1)
+    one = workloads(server)
+    stopped = one.stop(one.users([TARGET]))
+    server.forbidden = {("list", "deployments"), ("watch", "deployments")}
+    (report,) = one.start_again(stopped, wait_ready=5.0)
+    assert report["outcome"] == STARTED
+    assert "ready" not in report
+
+
 def test_a_run_that_cannot_be_a_label_is_refused(server):
     with pytest.raises(InvalidInput, match="cannot be a label"):
         workloads(server, "no label!")
