@@ -14,6 +14,7 @@ from ansible_collections.restorepoint.core.tests.cluster.lab import CHECKOUT
 
 def test_a_user_with_the_rights_of_the_guide_can_do_everything_in_it(cluster, namespace):
     block = re.search(r"```yaml\n(role:\n.*?)```", (CHECKOUT / "docs" / "csi.md").read_text(), re.DOTALL)
+    assert block
     rules = importlib.import_module("yaml").safe_load(block[1])
     user = cluster.user(namespace, rules["role"], rules["cluster_role"])
     login = {"kubeconfig": user.kubeconfig, "namespace": namespace}
