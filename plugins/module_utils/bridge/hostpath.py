@@ -21,7 +21,7 @@ from ..backends.hostpath.options import HostpathOptions, HostTarget
 from ..backends.stored.backend import canonical
 from ..core.backend import Backend, Desired
 from ..core.errors import InvalidInput
-from ..core.units import parse_size
+from ..engine import hostpath as engine
 from ..kube import KubeClient, resolve_claims
 from .kubernetes import ARGUMENT_SPEC as KUBERNETES_SPEC
 from .kubernetes import connection_options
@@ -29,18 +29,17 @@ from .module import StateModule, clones_of, desired_state, not_negative, now, sh
 from .spec import ASIDES_SPEC, KEEP_SPEC, REQUIRED_IF_CLONES, SNAPSHOT_SPEC
 
 TARGET_SPEC: dict[str, Any] = {
-    "path": {"type": "list", "elements": "path"},
+    **engine.TARGET_SPEC,
     "pvc": {"type": "list", "elements": "str"},
     "namespace": {"type": "str"},
     "selector": {"type": "str"},
     "node_name": {"type": "str"},
-    "store": {"type": "path", "required": True},
-    "lock_timeout": {"type": "int", "default": 60},
     **KUBERNETES_SPEC,
 }
 
 STATE_SPEC: dict[str, Any] = {
     **TARGET_SPEC,
+    **engine.OPTION_SPEC,
     **SNAPSHOT_SPEC,
     **KEEP_SPEC,
     **ASIDES_SPEC,
@@ -50,15 +49,9 @@ STATE_SPEC: dict[str, Any] = {
         "default": "present",
     },
     "clone": {"type": "list", "elements": "path"},
-    "paths": {"type": "list", "elements": "str", "default": []},
-    "exclude": {"type": "list", "elements": "str", "default": []},
     "keep_current": {"type": "bool", "default": True},
     "once": {"type": "str"},
-    "ignore_users": {"type": "bool", "default": False},
-    "bandwidth_limit": {"type": "str"},
     "priority": {"type": "str", "choices": ["normal", "idle"], "default": "normal"},
-    "checksum": {"type": "bool", "default": False},
-    "require_consistent": {"type": "bool", "default": False},
 }
 
 INFO_SPEC: dict[str, Any] = {
@@ -86,8 +79,8 @@ def run_state() -> NoReturn:
 
     def make(params: Mapping[str, Any], report: Callable[..., None] | None) -> tuple[Backend, Desired]:
         targets = _targets(module)
-        desired = desired_state(params, clones_of(params, [target.path for target in targets]), ("ignore_users",))
-        return HostpathBackend(targets, _store(params), _options(params, report)), desired
+        desired = desired_state(params, clones_of(params, [target.path for target in targets]), engine.LIFTING)
+        return engine.backend_of(params, now, report, targets), desired
 
     StateModule(module, make).run()
 
@@ -99,22 +92,18 @@ def run_info() -> NoReturn:
     def look(params: Mapping[str, Any]) -> tuple[dict[str, Any], Sequence[str]]:
         has_targets = params["path"] is not None or params["namespace"] is not None
         options = HostpathOptions(now=now, lock_timeout=not_negative(params, "lock_timeout"))
-        backend = HostpathBackend(_targets(module) if has_targets else (), _store(params), options)
+        backend = HostpathBackend(_targets(module) if has_targets else (), engine.store_of(params), options)
         result = describe(backend, name=params["name"], sizes=params["sizes"], verify=params["verify"])
         return result, backend.warnings
 
     show(module, look)
 
 
-def _store(params: Mapping[str, Any]) -> str:
-    return canonical(params["store"], "a store")
-
-
 def _targets(module: AnsibleModule) -> list[HostTarget]:
     """Return the directories that are meant, each once. Asks the Kubernetes API where claims are."""
     params = module.params
     if params["path"] is not None:
-        targets = [HostTarget(canonical(path, "a target")) for path in params["path"]]
+        targets = engine.targets_of(params)
     else:
         client = KubeClient(connection_options(module))
         node = params["node_name"] or os.uname().nodename
@@ -131,21 +120,3 @@ def _targets(module: AnsibleModule) -> list[HostTarget]:
     if not targets:
         raise InvalidInput("find the targets", "path is empty", "name at least one directory")
     return list({target.path: target for target in targets}.values())
-
-
-def _options(params: Mapping[str, Any], report: Callable[..., None] | None) -> HostpathOptions:
-    limit = params["bandwidth_limit"]
-    rate = None if limit is None else parse_size(limit, "bandwidth_limit")
-    if rate == 0:
-        raise InvalidInput("read bandwidth_limit: 0", "nothing could ever be copied", "leave it out for no limit")
-    return HostpathOptions(
-        now=now,
-        exclude=tuple(params["exclude"]),
-        paths=tuple(params["paths"]),
-        bandwidth_limit=rate,
-        checksum=params["checksum"],
-        require_consistent=params["require_consistent"],
-        ignore_users=params["ignore_users"],
-        lock_timeout=not_negative(params, "lock_timeout"),
-        progress=report,
-    )
