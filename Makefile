@@ -9,7 +9,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/restorepoint
 NOX := $(PYTHON) tools/run_nox.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test units matrix sanity integration molecule lab lint format types ansible-lint licence importer \
+.PHONY: agent help demo test units matrix sanity integration molecule lab lint format types ansible-lint licence importer \
 	docs changelog bench bench-pve pythons clean guest guest-reset guest-stop guest-ssh guest-tests
 
 help: ## Show this list
@@ -40,6 +40,9 @@ molecule: ## Every molecule scenario
 
 lab: ## Tests on real filesystems (loop devices, root), and long ones of faults
 	@$(NOX) --session lab -- $(ARGS)
+
+agent: ## Build restorepoint.pyz, the engine for hosts without Ansible
+	@$(PYTHON) tools/agent.py $(ARGS)
 
 guest: ## Boot a machine with real LVM, ZFS and systemd (root; built at the first time)
 	@$(PYTHON) tools/guest.py start
