@@ -4,10 +4,14 @@
 
 """Hooks around the taking of snapshots, as a stack, and the watchdog that thaws when the agent itself cannot.
 
-Before-hooks run in order. After-hooks run in reverse, only for those whose before-hook succeeded, and always: after
-a failure, a timeout and an interrupt by `Hooks`; after a kill by the watchdog, a process of its own that sees a pipe
-end; after a kill of both (a machine that lost power, a cgroup that was emptied) by the next run, from the mark. A before-hook
-that was under way when the agent died may have succeeded, so its after-hook runs as well. Called by `running`.
+Before-hooks run in order. After-hooks run in reverse, only for those whose before-hook succeeded, and always:
+
+- after a failure, a timeout and an interrupt by `Hooks`;
+- after a kill by the watchdog, a process of its own that sees a pipe end;
+- after a kill of both (a machine that lost power, a cgroup that was emptied) by the next run, from the mark.
+
+A before-hook that was under way when the agent died may have succeeded, so its after-hook runs as well. Called by
+`running`.
 """
 
 from __future__ import annotations

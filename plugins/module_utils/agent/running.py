@@ -127,6 +127,7 @@ class Running:
         self._mark = state.mark(policy.name)
         self._last = state.thawed(f"{policy.name}.last")
         self._stack: hook_stack.Hooks | None = None
+        self._named: dict[str, str] = {}
         self.warnings: list[str] = []
         self.decisions: list[dict[str, Any]] = []
         self.record: dict[str, Any] = {}
@@ -219,6 +220,7 @@ class Running:
             with self._state.lock(self._policy.name, wait):
                 self.recover()
                 self._note(())
+                self._last.write(self._last.read() or {})  # room for it is taken now, while there is some
                 self._guarded(work)
                 self._end(begun)
         except LockTimeout as error:
@@ -255,15 +257,22 @@ class Running:
         with self._interrupts.held():
             self.record["seconds"] = round(time.monotonic() - begun, 3)
             self.record["warnings"] = self.warnings[:_TOLD]
+            self._remember()
             try:
                 self._state.append(self.record)
             except OSError:
                 short = {**self.record, "targets": len(self.record.get("targets", ())), "warnings": []}
                 self._mark.write({"record": short})
                 raise
-            if self.record["outcome"] in (DONE, UNCHANGED) and self.record["command"] == "run":
-                self._last.write({"started_epoch": self.record["started_epoch"], "name": self.record["name"]})
             self._mark.remove()
+
+    def _remember(self) -> None:
+        """Keep when the last run that succeeded was begun, and the last automatic name of each owner."""
+        last = self._last.read() or {}
+        if self.record["outcome"] in (DONE, UNCHANGED) and self.record["command"] == "run":
+            last["started_epoch"] = self.record["started_epoch"]
+        last["names"] = {**last.get("names", {}), **self._named}
+        self._last.write(last)
 
     def _note(self, needed: Sequence[int]) -> None:
         hooks = [dataclasses.asdict(each) for each in self._policy.hooks]
@@ -271,10 +280,11 @@ class Running:
 
     def _name(self, owner: str) -> str:
         """Return the name of this run's restore point; not that of the last run, should that be of the same second."""
-        last = (self._last.read() or {}).get("name")
-        while automatic_name(owner, self._now()) == last:
+        last = (self._last.read() or {}).get("names", {}).get(owner)
+        while (name := automatic_name(owner, self._now())) == last:
             time.sleep(0.05)
-        return automatic_name(owner, self._now())
+        self._named[owner] = name
+        return name
 
     # -- the work ------------------------------------------------------------------------------------------------------
 

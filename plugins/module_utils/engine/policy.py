@@ -4,7 +4,8 @@
 
 """Policies: targets, schedule, keep rules, hooks. Read as a whole, with every fault named by its place.
 
-No storage is touched. docs/policies.md describes the format for people. Called by the agent, and by whatever installs policies, before it does.
+No storage is touched. docs/policies.md describes the format for people. Called by the agent, and by whatever installs
+policies, before it does.
 """
 
 from __future__ import annotations
@@ -251,7 +252,7 @@ def _schedule(read: _Reader) -> tuple[tuple[str, ...], tuple[str, ...], tuple[Ca
         for number, text in enumerate(texts):
             found = inner.tried(f"{key}[{number}]", functools.partial(parse, text))
             moments += [found] if found is not None else []
-    if inner.sound and not calendar and not cron and not ({"calendar", "cron"} & set(inner.data)):
+    if inner.sound and not inner.data:
         inner.fault("", "it has neither calendar nor cron; leave it out for a policy that is run by hand")
     return calendar, cron, tuple(moments)
 
@@ -417,7 +418,7 @@ def _hook(read: _Reader, number: int, targets: Sequence[Target]) -> Hook:
         after=read.texts("after", one_is_enough=False),
         path=read.get("path", str, "", "a path"),
     )
-    if kind == "command" and not hook.before and not hook.after:
+    if kind == "command" and not read.data.get("before") and not read.data.get("after"):
         read.fault("", "it has neither before nor after; each is a program with its arguments, as a list")
     if kind == "fsfreeze":
         _check_freeze(read, hook, targets)
