@@ -25,6 +25,7 @@ from antsibull_nox import load_antsibull_nox_toml
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "tools"))
 
+import cluster as clusters
 from cores import CORES, Core, newest_core
 from environments import CACHE, CHECKOUT, environment, locked
 from guest import Guest, Unavailable
@@ -294,6 +295,31 @@ def molecule(session: nox.Session) -> None:
         session.error("A play ran no task, so a scenario proved nothing: look at its playbooks.")
 
 
+#: A file of tests is one process's: some have a cluster of their own.
+SHARED = (f"-n{os.cpu_count() or 1}", "--dist=loadfile")
+
+
+@nox.session(name="cluster-tests", venv_backend="none")
+def cluster_tests(session: nox.Session) -> None:
+    """Run the tests on a real Kubernetes control plane; arguments go to pytest.
+
+    Their time is mostly the controllers', so there is a process for each core. They share a cluster, and files that
+    end its parts have one of their own. KUBECONFIG_LAB names another one, RP_CLUSTER one of ours that runs.
+    """
+    if os.environ.get("KUBECONFIG_LAB") or "RP_CLUSTER" in os.environ or clusters.lack():
+        pytest(session, "tests/cluster", *SHARED)
+        return
+    cluster = clusters.Cluster(f"nox-{os.getpid()}")
+    os.environ["RP_CLUSTER"] = cluster.name
+    try:
+        clusters.behind("guard", cluster.name, str(os.getpid()))
+        cluster.start(fresh=True)
+        pytest(session, "tests/cluster", *SHARED)
+    finally:
+        del os.environ["RP_CLUSTER"]
+        cluster.remove()
+
+
 @nox.session(name="ansible-lint", venv_backend="none")
 def ansible_lint(session: nox.Session) -> None:
     """Run ansible-lint with its production profile."""
@@ -351,10 +377,16 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", default=False)
 def bench(session: nox.Session) -> None:
-    """Measure side by side with what others do; arguments name files of tests/bench, without any all of them run."""
+    """Measure side by side with what others do; arguments name files of tests/bench, without any all of them run.
+
+    Other arguments are options of those files.
+    """
     tools = ansible_with("pytest", *unit_packages())
-    for path in session.posargs or sorted(str(each) for each in (CHECKOUT / "tests" / "bench").glob("bench_*.py")):
-        run(session, CHECKOUT, tools, "python", path, env={"PYTHONPATH": str(linked())})
+    named = [word for word in session.posargs if (CHECKOUT / word).is_file()]
+    options = [word for word in session.posargs if word not in named]
+    env = {"PYTHONPATH": str(linked()), "XDG_CACHE_HOME": str(CACHE.parent)}
+    for path in named or sorted(str(each) for each in (CHECKOUT / "tests" / "bench").glob("bench_*.py")):
+        run(session, CHECKOUT, tools, "python", path, *options, env=env)
 
 
 @nox.session(venv_backend="none")
