@@ -11,7 +11,7 @@ NOX := $(PYTHON) tools/run_nox.py
 .DEFAULT_GOAL := help
 .PHONY: help demo test units matrix sanity integration molecule lab lint format types ansible-lint licence importer \
 	docs changelog bench bench-pve bench-csi pythons clean guest guest-reset guest-stop guest-ssh guest-tests cluster \
-	cluster-reset cluster-stop cluster-tests
+	cluster-reset cluster-stop cluster-tests agent
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ molecule: ## Every molecule scenario
 
 lab: ## Tests on real filesystems (loop devices, root), and long ones of faults
 	@$(NOX) --session lab -- $(ARGS)
+
+agent: ## Build restorepoint.pyz, the engine for hosts without Ansible
+	@$(PYTHON) tools/agent.py $(ARGS)
 
 guest: ## Boot a machine with real LVM, ZFS and systemd (root; built at the first time)
 	@$(PYTHON) tools/guest.py start

@@ -16,21 +16,16 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..backends.btrfs.backend import BtrfsBackend
 from ..backends.btrfs.info import describe
-from ..backends.btrfs.options import ASIDE, MOVE, BtrfsOptions
+from ..backends.btrfs.options import BtrfsOptions
 from ..backends.stored.backend import canonical
 from ..core.backend import Backend, Desired
-from ..core.errors import InvalidInput
+from ..engine import btrfs as engine
 from .module import StateModule, clones_of, desired_state, not_negative, now, show
 from .spec import ASIDES_SPEC, KEEP_SPEC, REQUIRED_IF_CLONES, SNAPSHOT_SPEC
 
-TARGET_SPEC: dict[str, Any] = {
-    "subvolume": {"type": "list", "elements": "path"},
-    "store": {"type": "path", "required": True},
-    "lock_timeout": {"type": "int", "default": 60},
-}
-
 STATE_SPEC: dict[str, Any] = {
-    **TARGET_SPEC,
+    **engine.TARGET_SPEC,
+    **engine.OPTION_SPEC,
     **SNAPSHOT_SPEC,
     **KEEP_SPEC,
     **ASIDES_SPEC,
@@ -40,16 +35,13 @@ STATE_SPEC: dict[str, Any] = {
         "choices": ["present", "absent", "rolled_back", "cloned", "pruned"],
         "default": "present",
     },
-    "recursive": {"type": "bool", "default": False},
-    "nested": {"type": "str", "choices": [MOVE, ASIDE], "default": MOVE},
     "clone": {"type": "list", "elements": "path"},
     "keep_current": {"type": "bool", "default": True},
     "once": {"type": "str"},
-    "ignore_users": {"type": "bool", "default": False},
 }
 
 INFO_SPEC: dict[str, Any] = {
-    **TARGET_SPEC,
+    **engine.TARGET_SPEC,
     "name": {"type": "str"},
     "sizes": {"type": "bool", "default": False},
     "verify": {"type": "bool", "default": False},
@@ -65,17 +57,8 @@ def run_state() -> NoReturn:
     )
 
     def make(params: Mapping[str, Any], report: Callable[..., None] | None) -> tuple[Backend, Desired]:
-        paths = _paths(params)
-        desired = desired_state(params, clones_of(params, paths), ("ignore_users",))
-        options = BtrfsOptions(
-            now=now,
-            recursive=params["recursive"],
-            nested=params["nested"],
-            ignore_users=params["ignore_users"],
-            lock_timeout=not_negative(params, "lock_timeout"),
-            progress=report,
-        )
-        return BtrfsBackend(paths, canonical(params["store"], "a store"), options), desired
+        desired = desired_state(params, clones_of(params, engine.targets_of(params)), engine.LIFTING)
+        return engine.backend_of(params, now, report), desired
 
     StateModule(module, make).run()
 
@@ -86,17 +69,9 @@ def run_info() -> NoReturn:
 
     def look(params: Mapping[str, Any]) -> tuple[dict[str, Any], Sequence[str]]:
         options = BtrfsOptions(now=now, lock_timeout=not_negative(params, "lock_timeout"))
-        paths = _paths(params) if params["subvolume"] is not None else []
+        paths = engine.targets_of(params) if params["subvolume"] is not None else []
         backend = BtrfsBackend(paths, canonical(params["store"], "a store"), options)
         result = describe(backend, name=params["name"], sizes=params["sizes"], verify=params["verify"])
         return result, backend.warnings
 
     show(module, look)
-
-
-def _paths(params: Mapping[str, Any]) -> list[str]:
-    """Return the subvolumes that are meant, each once."""
-    paths = list(dict.fromkeys(canonical(path, "a target") for path in params["subvolume"]))
-    if not paths:
-        raise InvalidInput("find the targets", "subvolume is empty", "name at least one subvolume")
-    return paths

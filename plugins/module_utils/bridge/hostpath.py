@@ -21,8 +21,7 @@ from ..backends.hostpath.options import HostpathOptions, HostTarget
 from ..backends.stored.backend import canonical
 from ..core.backend import Backend, Desired
 from ..core.claims import only_here
-from ..core.errors import InvalidInput
-from ..core.units import parse_size
+from ..engine import hostpath as engine
 from ..kube import KubeClient
 from ..kube_claims import resolve_claims, survey_claims
 from .kubernetes import ARGUMENT_SPEC as KUBERNETES_SPEC
@@ -31,7 +30,7 @@ from .module import StateModule, clones_of, desired_state, not_negative, now, sh
 from .spec import ASIDES_SPEC, KEEP_SPEC, REQUIRED_IF_CLONES, SNAPSHOT_SPEC
 
 TARGET_SPEC: dict[str, Any] = {
-    "path": {"type": "list", "elements": "path"},
+    **engine.TARGET_SPEC,
     "pvc": {"type": "list", "elements": "str"},
     "namespace": {"type": "str"},
     "selector": {"type": "str"},
@@ -50,13 +49,12 @@ TARGET_SPEC: dict[str, Any] = {
             **{name: {"type": "str"} for name in ("kind", "uid", "storage_class")},
         },
     },
-    "store": {"type": "path", "required": True},
-    "lock_timeout": {"type": "int", "default": 60},
     **KUBERNETES_SPEC,
 }
 
 STATE_SPEC: dict[str, Any] = {
     **TARGET_SPEC,
+    **engine.OPTION_SPEC,
     **SNAPSHOT_SPEC,
     **KEEP_SPEC,
     **ASIDES_SPEC,
@@ -66,15 +64,9 @@ STATE_SPEC: dict[str, Any] = {
         "default": "present",
     },
     "clone": {"type": "list", "elements": "path"},
-    "paths": {"type": "list", "elements": "str", "default": []},
-    "exclude": {"type": "list", "elements": "str", "default": []},
     "keep_current": {"type": "bool", "default": True},
     "once": {"type": "str"},
-    "ignore_users": {"type": "bool", "default": False},
-    "bandwidth_limit": {"type": "str"},
     "priority": {"type": "str", "choices": ["normal", "idle"], "default": "normal"},
-    "checksum": {"type": "bool", "default": False},
-    "require_consistent": {"type": "bool", "default": False},
 }
 
 INFO_SPEC: dict[str, Any] = {
@@ -106,9 +98,8 @@ def run_state() -> NoReturn:
 
     def make(params: Mapping[str, Any], report: Callable[..., None] | None) -> tuple[Backend | None, Desired]:
         targets = _targets(module)
-        desired = desired_state(params, clones_of(params, [target.path for target in targets]), ("ignore_users",))
-        backend = HostpathBackend(targets, _store(params), _options(params, report))
-        return backend if targets else None, desired
+        desired = desired_state(params, clones_of(params, [target.path for target in targets]), engine.LIFTING)
+        return engine.backend_of(params, now, report, targets) if targets else None, desired
 
     StateModule(module, make).run()
 
@@ -123,15 +114,11 @@ def run_info() -> NoReturn:
         targets = _targets(module) if has_targets else []
         if has_targets and not targets:  # claims of other nodes only; without targets the whole store would be shown
             return {"snapshots": [], "asides": [], "tree": {}}, []
-        backend = HostpathBackend(targets, _store(params), options)
+        backend = HostpathBackend(targets, engine.store_of(params), options)
         result = describe(backend, name=params["name"], sizes=params["sizes"], verify=params["verify"])
         return result, backend.warnings
 
     show(module, look)
-
-
-def _store(params: Mapping[str, Any]) -> str:
-    return canonical(params["store"], "a store")
 
 
 def _targets(module: AnsibleModule) -> list[HostTarget]:
@@ -141,9 +128,7 @@ def _targets(module: AnsibleModule) -> list[HostTarget]:
     """
     params = module.params
     if params["path"] is not None:
-        targets = [HostTarget(canonical(path, "a target")) for path in params["path"]]
-        if not targets:
-            raise InvalidInput("find the targets", "path is empty", "name at least one directory")
+        targets = engine.targets_of(params)
     elif params["claims"] is not None:
         targets = [_target(each, each["path"], each["node"]) for each in params["claims"]]
     else:
@@ -169,24 +154,6 @@ def _asked_for(module: AnsibleModule) -> list[HostTarget]:
     for warning in (each for volume in volumes for each in volume.warnings):
         module.warn(warning)
     return [_target(volume.as_result(), volume.path, node) for volume in volumes]
-
-
-def _options(params: Mapping[str, Any], report: Callable[..., None] | None) -> HostpathOptions:
-    limit = params["bandwidth_limit"]
-    rate = None if limit is None else parse_size(limit, "bandwidth_limit")
-    if rate == 0:
-        raise InvalidInput("read bandwidth_limit: 0", "nothing could ever be copied", "leave it out for no limit")
-    return HostpathOptions(
-        now=now,
-        exclude=tuple(params["exclude"]),
-        paths=tuple(params["paths"]),
-        bandwidth_limit=rate,
-        checksum=params["checksum"],
-        require_consistent=params["require_consistent"],
-        ignore_users=params["ignore_users"],
-        lock_timeout=not_negative(params, "lock_timeout"),
-        progress=report,
-    )
 
 
 CLAIMS_SPEC: dict[str, Any] = {

@@ -19,72 +19,20 @@ from ansible.module_utils.basic import AnsibleModule
 from .. import linux
 from ..audit import AuditLog, Progress, current_user, foresee
 from ..backends.stored.backend import canonical
-from ..core.backend import Backend, Change, Desired
+from ..core.backend import Backend, Desired
 from ..core.errors import Blocked, InvalidInput, RestorePointError
-from ..core.names import check_owner
-from ..core.plan import Plan, ends, make_plan, predicted
-from ..core.retention import RetentionPolicy, parse_policy
-from ..core.run import Run, RunFailed
-from ..core.snapshot import parse_timestamp, timestamp
-from ..core.units import parse_duration
+from ..core.run import RunFailed
+from ..engine.desired import desired_state as desired_state
+from ..engine.desired import not_negative as not_negative
+from ..engine.reach import Reach
 from ..interrupts import Interrupts
 from ..kube_login import MissingLibrary
 from .kubernetes import missing_library
-
-_NEEDS_NAME = ("present", "absent", "rolled_back", "cloned")
 
 
 def now() -> int:
     """Return the time, in seconds since the epoch."""
     return int(time.time())
-
-
-def desired_state(params: Mapping[str, Any], clones: Mapping[str, str], allowed: Sequence[str]) -> Desired:
-    """Return what a module's options ask for. ``allowed`` are those of its options that lift blockers.
-
-    Raises InvalidInput.
-    """
-    state = params["state"]
-    if state in _NEEDS_NAME and not params["name"]:
-        raise InvalidInput(f"reach the state {state}", "name is not set", "give the snapshot's name")
-    max_age = params["max_age"]
-    owner = params["owner"] if params["owner"] == "manual" else check_owner(params["owner"])
-    labels = params["labels"]
-    return Desired(
-        state=state,
-        name=params["name"] if state in _NEEDS_NAME else None,
-        owner=owner,
-        policy=None if owner == "manual" else owner,
-        description=params["description"],
-        labels=None if labels is None else {str(key): str(value) for key, value in labels.items()},
-        max_age=None if max_age is None else parse_duration(max_age, "max_age"),
-        replace=params["replace"],
-        keep_current=params.get("keep_current", False),
-        destroy_newer=params.get("destroy_newer", False),
-        once=params.get("once"),
-        clones=clones,
-        allowed=frozenset(option for option in allowed if params[option]),
-        retention=_retention(params) if state == "pruned" else None,
-        asides=_asides(params) if state == "pruned" else None,
-        match=tuple(params["match"]),
-    )
-
-
-def _retention(params: Mapping[str, Any]) -> RetentionPolicy | None:
-    if params["keep"] is None and params.get("asides") is not None:
-        return None
-    return parse_policy(
-        params["keep"],
-        timezone=params["timezone"],
-        min_keep=params["min_keep"],
-        min_age=params["min_age"],
-        max_delete=params["max_delete"],
-        require_recent=params["require_recent"],
-    )
-
-
-def _asides(params: Mapping[str, Any]) -> RetentionPolicy | None:
-    return parse_policy(params["asides"], timezone=params["timezone"]) if params.get("asides") is not None else None
 
 
 def clones_of(params: Mapping[str, Any], targets: Sequence[str]) -> dict[str, str]:
@@ -99,14 +47,6 @@ def clones_of(params: Mapping[str, Any], targets: Sequence[str]) -> dict[str, st
             "give clone as many paths as there are targets, in their order",
         )
     return dict(zip(targets, clones))
-
-
-def not_negative(params: Mapping[str, Any], option: str) -> int:
-    """Return an option that is a number of seconds. Raises InvalidInput for a negative one."""
-    value = int(params[option])
-    if value < 0:
-        raise InvalidInput(f"read {option}: {value}", "it is negative", "give 0 or more seconds")
-    return value
 
 
 def show(
@@ -201,59 +141,25 @@ class StateModule:
             self._module.warn(warning)
 
     def _reach(self, backend: Backend, desired: Desired, audit: AuditLog) -> None:
-        situations = backend.situations(desired)
-        plan = make_plan(desired, situations, now())
-        self._warn(plan.warnings)
-        if plan.decisions:
-            self._result["decisions"] = [
-                {"target": target, "name": each.name, "keep": each.keep, "reason": each.reason}
-                for target, each in plan.decisions
-            ]
-        if plan.blockers:
-            raise Blocked(_attempt(desired), plan.blockers)
-        estimates = backend.estimate(plan.changes)
-        if self._module.check_mode:
-            self._result.update(results=predicted(plan, estimates), changed=bool(plan.changes))
-        else:
-            self._carry_out(backend, plan, estimates, audit)
-        if self._module._diff:
-            # Only now: a run that failed has not come to the other end.
-            self._result["diff"] = ends(plan, situations, desired)
-
-    def _carry_out(self, backend: Backend, plan: Plan, estimates: Sequence[Mapping[str, Any]], audit: AuditLog) -> None:
-        def record(change: Change, outcome: str) -> Mapping[str, Any]:
-            return audit.record(
-                timestamp(now()), change.target, change.verb, change.name, outcome, backend=backend.name,
-                reason=change.reason,
-            )  # fmt: skip
-
-        keep = self._module.params["on_failure"] == "keep"
-        run = Run(backend, record, time.monotonic, keep, self._interrupts.held)
+        reach = Reach(backend, desired, now)
         try:
-            run.carry_out(plan, estimates)
+            reach.plan()
+            if reach.decisions:
+                self._result["decisions"] = reach.decisions
+            reach.check()
+            if self._module.check_mode:
+                reach.predict()
+            else:
+                reach.carry_out(audit, self._module.params["on_failure"] == "keep", self._interrupts.held)
+            if self._module._diff:
+                # Only now: a run that failed has not come to the other end.
+                self._result["diff"] = reach.diff()
         finally:
-            self._report(run.results)
-            self._result["audit"] = run.audit
-            self._warn(run.warnings)
+            self._report(reach)
 
-    def _report(self, results: list[dict[str, Any]]) -> None:
-        self._result.update(results=results, changed=any(each["changed"] for each in results))
-        # How far apart the members of a set lie, where the storage cannot take them at one instant.
-        instants = sorted(
-            each.get("instant", parse_timestamp(each["snapshot"]["created"]))
-            for each in results
-            if each["action"] in ("created", "replaced") and "snapshot" in each
-        )
-        if len(instants) > 1:
-            self._result["spread_seconds"] = round(instants[-1] - instants[0], 3)
-
-
-def _attempt(desired: Desired) -> str:
-    attempts = {
-        "present": f"make snapshot {desired.name!r} present",
-        "absent": f"remove snapshot {desired.name!r}",
-        "rolled_back": f"return to snapshot {desired.name!r}",
-        "cloned": f"clone snapshot {desired.name!r}",
-        "pruned": "prune",
-    }
-    return attempts[desired.state]
+    def _report(self, reach: Reach) -> None:
+        self._warn(reach.warnings)
+        self._result.update(results=reach.results, changed=reach.changed, audit=reach.audit)
+        spread = reach.spread_seconds
+        if spread is not None:
+            self._result["spread_seconds"] = spread

@@ -2,44 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Options that several modules share, for AnsibleModule; doc_fragments/ documents them. Called by the modules.
-
-May import ansible and what lies below.
-"""
+"""Options that several modules share, for AnsibleModule. The options themselves are in engine/spec.py."""
 
 from __future__ import annotations
 
 from typing import Any
 
-COUNTS = ("last", "hourly", "daily", "weekly", "monthly", "quarterly", "yearly")
-
-SNAPSHOT_SPEC: dict[str, Any] = {
-    "name": {"type": "str"},
-    "description": {"type": "str"},
-    "labels": {"type": "dict"},
-    "owner": {"type": "str", "default": "manual"},
-    "max_age": {"type": "str"},
-    "replace": {"type": "bool", "default": False},
-    "on_failure": {"type": "str", "choices": ["undo", "keep"], "default": "undo"},
-    "audit_log": {"type": "path"},
-    "progress_file": {"type": "path"},
-}
-
-_KEEP: dict[str, Any] = {**{rule: {"type": "int"} for rule in COUNTS}, "within": {"type": "str"}}
-
-KEEP_SPEC: dict[str, Any] = {
-    "keep": {"type": "dict", "options": {**_KEEP, "max_age": {"type": "str"}}},
-    "timezone": {"type": "str", "default": "UTC"},
-    "min_keep": {"type": "int", "default": 1},
-    "min_age": {"type": "str"},
-    "max_delete": {"type": "str"},
-    "require_recent": {"type": "str"},
-    "match": {"type": "list", "elements": "str", "default": []},
-}
-
-ASIDES_SPEC: dict[str, Any] = {
-    "asides": {"type": "dict", "options": {**_KEEP, "max_age": {"type": "str"}}},
-}
+from ..engine.spec import ASIDES_SPEC as ASIDES_SPEC
+from ..engine.spec import KEEP_SPEC as KEEP_SPEC
+from ..engine.spec import SNAPSHOT_SPEC as SNAPSHOT_SPEC
 
 #: What the states need, for AnsibleModule's required_if; without and with the state cloned.
 REQUIRED_IF: list[tuple[Any, ...]] = [

@@ -21,17 +21,13 @@ from ..backends.zfs.info import describe
 from ..backends.zfs.options import ZfsOptions
 from ..core.backend import Backend, Desired
 from ..core.errors import InvalidInput
+from ..engine import zfs as engine
 from .module import StateModule, desired_state, show
 from .spec import ASIDES_SPEC, KEEP_SPEC, REQUIRED_IF_CLONES, SNAPSHOT_SPEC
 
-TARGET_SPEC: dict[str, Any] = {
-    "dataset": {"type": "list", "elements": "str", "required": True},
-    "recursive": {"type": "bool", "default": False},
-    "timeout": {"type": "int", "default": 600},
-}
-
 STATE_SPEC: dict[str, Any] = {
-    **TARGET_SPEC,
+    **engine.TARGET_SPEC,
+    **engine.OPTION_SPEC,
     **SNAPSHOT_SPEC,
     **KEEP_SPEC,
     **ASIDES_SPEC,
@@ -40,20 +36,14 @@ STATE_SPEC: dict[str, Any] = {
         "choices": ["present", "absent", "rolled_back", "cloned", "pruned"],
         "default": "present",
     },
-    "hold": {"type": "str"},
-    "bookmark": {"type": "str"},
     "clone": {"type": "list", "elements": "str"},
-    "mountpoint": {"type": "list", "elements": "str", "default": []},
-    "properties": {"type": "dict", "default": {}},
     "destroy_newer": {"type": "bool", "default": False},
     "keep_current": {"type": "bool", "default": False},
     "once": {"type": "str"},
-    "ignore_users": {"type": "bool", "default": False},
-    "lock_timeout": {"type": "int", "default": 60},
 }
 
 INFO_SPEC: dict[str, Any] = {
-    **TARGET_SPEC,
+    **engine.TARGET_SPEC,
     "name": {"type": "str"},
     "owner": {"type": "str"},
     "properties": {"type": "list", "elements": "str", "default": []},
@@ -61,8 +51,6 @@ INFO_SPEC: dict[str, Any] = {
     "asides": {"type": "bool", "default": True},
 }
 
-#: Options that lift blockers.
-_LIFTING = ("ignore_users", "destroy_newer")
 _PROPERTY = re.compile(r"[a-z0-9:_.@#-]+")
 
 
@@ -75,8 +63,8 @@ def run_state() -> NoReturn:
     )
 
     def make(params: Mapping[str, Any], report: Callable[..., None] | None) -> tuple[Backend, Desired]:
-        desired = desired_state(params, _clones(params), _LIFTING)
-        return ZfsBackend(_datasets(params), _options(params)), desired
+        desired = desired_state(params, _clones(params), engine.LIFTING)
+        return engine.backend_of(params, time.time), desired
 
     StateModule(module, make).run()
 
@@ -89,8 +77,8 @@ def run_info() -> NoReturn:
         for key in params["properties"]:
             if not _PROPERTY.fullmatch(key) or key == "all":
                 raise InvalidInput(f"show the property {key!r}", "it is no property", "look at zfsprops(7)")
-        options = ZfsOptions(now=time.time, recursive=params["recursive"], timeout=_positive(params, "timeout"))
-        backend = ZfsBackend(_datasets(params), options)
+        options = ZfsOptions(now=time.time, recursive=params["recursive"], timeout=engine.positive(params, "timeout"))
+        backend = ZfsBackend(engine.targets_of(params), options)
         backend.check(Desired(state="pruned"))
         result = describe(
             backend,
@@ -105,16 +93,10 @@ def run_info() -> NoReturn:
     show(module, look)
 
 
-def _datasets(params: Mapping[str, Any]) -> list[str]:
-    if not params["dataset"]:
-        raise InvalidInput("find the targets", "dataset is empty", "name at least one dataset")
-    return list(dict.fromkeys(params["dataset"]))
-
-
 def _clones(params: Mapping[str, Any]) -> dict[str, str]:
     if params["state"] != "cloned":
         return {}
-    attempt, datasets, clones = f"clone {params['name']!r}", _datasets(params), params["clone"]
+    attempt, datasets, clones = f"clone {params['name']!r}", engine.targets_of(params), params["clone"]
     if params["recursive"]:
         raise InvalidInput(attempt, "recursive does not say what each clone is called", "name the datasets one by one")
     if len(clones) != len(datasets) or len(set(clones)) != len(clones):
@@ -130,31 +112,3 @@ def _clones(params: Mapping[str, Any]) -> dict[str, str]:
             "give mountpoint as many paths as there are clones, or none",
         )
     return dict(zip(datasets, clones))
-
-
-def _options(params: Mapping[str, Any]) -> ZfsOptions:
-    return ZfsOptions(
-        now=time.time,
-        recursive=params["recursive"],
-        hold=params["hold"],
-        bookmark=params["bookmark"],
-        mountpoint=tuple(params["mountpoint"]),
-        properties={str(key): _value(value) for key, value in params["properties"].items()},
-        ignore_users=params["ignore_users"],
-        timeout=_positive(params, "timeout"),
-        lock_timeout=_positive(params, "lock_timeout", least=0),
-    )
-
-
-def _value(value: Any) -> str:
-    """Return a property's value as ZFS takes it: YAML reads ``on`` and ``off`` as truth values."""
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return str(value)
-
-
-def _positive(params: Mapping[str, Any], option: str, least: int = 1) -> int:
-    value = int(params[option])
-    if value < least:
-        raise InvalidInput(f"read {option}: {value}", "that is too little", f"give {least} or more seconds")
-    return value

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.restorepoint.core.plugins.module_utils.bridge import lvm as bridge
+from ansible_collections.restorepoint.core.plugins.module_utils.engine import lvm as engine
 from ansible_collections.restorepoint.core.plugins.modules import lvm_snapshot
 from ansible_collections.restorepoint.core.tests.unit.plugins.modules.running import run
 
@@ -50,4 +50,4 @@ def test_what_cannot_be_meant_is_an_error_before_any_program_runs(monkeypatch, o
 
 def test_each_volume_is_taken_once_however_it_is_written():
     params = {"volume": ["vg0/a", "/dev/vg0/a", "/dev/mapper/vg0-a", "vg0/b"]}
-    assert [str(target) for target in bridge._targets(params)] == ["vg0/a", "vg0/b"]
+    assert [str(target) for target in engine.targets_of(params)] == ["vg0/a", "vg0/b"]

@@ -1,0 +1,330 @@
+# Copyright (c) the restorepoint.core authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The command line of the agent, `restorepoint.pyz`. docs/agent.md describes it, and its exit codes, for people.
+
+Reads policies, asks at a terminal, prints, and turns outcomes into exit codes. What is done is in `running`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable, TextIO
+
+from ..core.errors import Blocked, InvalidInput, LockTimeout, RestorePointError
+
+if TYPE_CHECKING:
+    from ..engine.policy import Policy
+    from .running import Running
+    from .state import State
+
+#: Exit codes. A failure is never 0.
+OK, FAILED, USAGE, BLOCKED, BUSY, FAULTS, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+_CODES = {
+    "done": OK,
+    "unchanged": OK,
+    "failed": FAILED,
+    "blocked": BLOCKED,
+    "busy": BUSY,
+    "interrupted": INTERRUPTED,
+}
+POLICIES = "/etc/restorepoint/policies.json"
+STATE = "/var/lib/restorepoint"
+
+
+def main(argv: Sequence[str] | None = None, out: TextIO | None = None, clock: Callable[[], float] = time.time) -> int:
+    """Run one command; return its exit code. What it says goes to ``out``, troubles go to stderr."""
+    options = parser().parse_args(argv)
+    agent = Agent(options, out or sys.stdout, lambda: int(clock()))
+    try:
+        return int(getattr(agent, options.command)())
+    except Blocked as error:
+        return _trouble(error, BLOCKED)
+    except LockTimeout as error:
+        return _trouble(error, BUSY)
+    except InvalidInput as error:
+        return _trouble(error, USAGE)
+    except RestorePointError as error:
+        return _trouble(error, FAILED)
+    except OSError as error:
+        return _trouble(error, FAILED)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _trouble(error: object, code: int) -> int:
+    faults = getattr(error, "faults", None)
+    for line in faults or (error,):
+        complain(str(line))
+    return code
+
+
+def complain(line: str) -> None:
+    """Write a line to stderr."""
+    sys.stderr.write(f"restorepoint: {line}\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    top = argparse.ArgumentParser(prog="restorepoint", description="Restore points by policies, on this host.")
+    top.add_argument("--policies", default=os.environ.get("RESTOREPOINT_POLICIES", POLICIES), metavar="FILE")
+    top.add_argument("--state", default=os.environ.get("RESTOREPOINT_STATE", STATE), metavar="DIRECTORY")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, words: str, policy: str | None = None) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=words, description=words)
+        if policy is not None:
+            made.add_argument("policy", **({} if policy == "1" else {"nargs": policy}))  # type: ignore[arg-type]
+        made.add_argument("--json", action="store_true", help="print JSON")
+        return made
+
+    def changing(name: str, words: str) -> argparse.ArgumentParser:
+        made = command(name, words, "1")
+        made.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="for another run of the policy")
+        return made
+
+    run = changing("run", "take what the policy asks for, and prune")
+    run.add_argument("--if-due", action="store_true", help="only if a moment of its schedule has passed since")
+    create = changing("create", "take a restore point by hand; no keep rule removes it")
+    create.add_argument("--name")
+    create.add_argument("--description")
+    prune = changing("prune", "remove what the keep rules do not keep")
+    prune.add_argument("--dry-run", action="store_true", help="only say what stays and what goes, and why")
+    rollback = changing("rollback", "return targets to a restore point")
+    rollback.add_argument("name")
+    rollback.add_argument("--target", action="append", default=[], help="only this one; may be repeated")
+    rollback.add_argument("--yes", action="store_true", help="do not ask; needed where there is no terminal")
+    rollback.add_argument("--destroy-newer", action="store_true", help="let newer snapshots go where they must")
+    rollback.add_argument("--ignore-users", action="store_true", help="even where somebody uses the target")
+    keep = rollback.add_mutually_exclusive_group()
+    keep.add_argument("--keep-current", dest="keep", action="store_true", default=None, help="keep what is there aside")
+    keep.add_argument("--discard-current", dest="keep", action="store_false", help="let what is there go")
+    listing = command("list", "show the restore points of policies", "*")
+    listing.add_argument("--tree", action="store_true", help="as a tree")
+    verify = command("verify", "say whether snapshots are as they were taken", "1")
+    verify.add_argument("--name", help="only those of that name")
+    command("due", "name the policies that missed a moment of their schedule", "*")
+    command("check", "check the policies, and name every fault")
+    return top
+
+
+class Agent:
+    """The commands, each a method that returns its exit code."""
+
+    def __init__(self, options: argparse.Namespace, out: TextIO, now: Callable[[], int]) -> None:
+        self._options = options
+        self._out = out
+        self._now = now
+
+    def _say(self, *lines: str) -> None:
+        for line in lines:
+            self._out.write(f"{line}\n")
+
+    def _say_json(self, what: Any) -> None:
+        self._say(json.dumps(what, default=str, sort_keys=True))
+
+    # -- what the commands need ----------------------------------------------------------------------------------------
+
+    def _policies(self) -> list[Policy]:
+        from ..engine.policy import parse_policies
+
+        path = self._options.policies
+        remedy = "name the file with --policies, as docs/policies.md describes it"
+        try:
+            with open(path, encoding="utf-8") as stream:
+                data = json.load(stream)
+        except OSError as error:
+            raise InvalidInput(f"read the policies in {path}", str(error.strerror), remedy) from error
+        except ValueError as error:
+            raise InvalidInput(f"read the policies in {path}", f"it is no JSON: {error}", remedy) from error
+        return parse_policies(data)
+
+    def _named(self, names: Sequence[str]) -> list[Policy]:
+        known = {each.name: each for each in self._policies()}
+        for name in names:
+            if name not in known:
+                raise InvalidInput(f"use policy {name}", "there is none", f"name one of {', '.join(known)}")
+        return [known[name] for name in names] if names else list(known.values())
+
+    def _state(self) -> State:
+        from .state import State
+
+        return State(self._options.state)
+
+    def _running(self, policy: Policy) -> Running:
+        from ..interrupts import Interrupts
+        from .running import Running
+
+        interrupts = Interrupts()
+        interrupts.install()
+        return Running(self._state(), policy, self._now, interrupts)
+
+    # -- commands that change something --------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Run a policy."""
+        (policy,) = self._named([self._options.policy])
+        running = self._running(policy)
+        if self._options.if_due and not running.is_due():
+            self._say(f"{policy.name}: not due")
+            return OK
+        return self._finished(running, running.run(self._options.wait, self._options.if_due))
+
+    def create(self) -> int:
+        """Take a restore point by hand."""
+        (policy,) = self._named([self._options.policy])
+        running = self._running(policy)
+        options = self._options
+        return self._finished(running, running.create(options.name, options.description, options.wait))
+
+    def prune(self) -> int:
+        """Prune, or say what would go."""
+        (policy,) = self._named([self._options.policy])
+        running = self._running(policy)
+        record = running.prune(self._options.dry_run, self._options.wait)
+        if self._options.json:
+            self._say_json({**record, "decisions": running.decisions})
+            return self._warned(running, record)
+        for each in running.decisions:
+            self._say(f"{'keep  ' if each['keep'] else 'remove'} {each['target']} {each['name']}: {each['reason']}")
+        if self._options.dry_run:
+            return self._warned(running, record)
+        return self._finished(running, record)
+
+    def rollback(self) -> int:
+        """Return to a restore point, once the person has typed the target's name, or said --yes."""
+        from ..core.backend import Desired
+        from .running import chosen
+
+        options = self._options
+        (policy,) = self._named([options.policy])
+        targets = chosen(policy, options.target)
+        self._confirmed(policy, options.target)
+        lifted = {"destroy_newer": options.destroy_newer, "ignore_users": options.ignore_users}
+        desired = Desired(
+            state="rolled_back",
+            name=options.name,
+            owner=policy.name,
+            destroy_newer=options.destroy_newer,
+            allowed=frozenset(name for name, given in lifted.items() if given),
+        )
+        running = self._running(policy)
+        record = running.rollback(
+            desired, targets, options.wait, keep_current=options.keep, ignore_users=options.ignore_users
+        )
+        return self._finished(running, record)
+
+    def _confirmed(self, policy: Policy, named: Sequence[str]) -> None:
+        """Raise InvalidInput unless the person means it."""
+        attempt = f"return to {self._options.name}"
+        if self._options.yes:
+            return
+        if not sys.stdin.isatty():
+            raise InvalidInput(attempt, "there is no terminal at which to ask", "say --yes if it is meant")
+        word = named[0] if len(named) == 1 else policy.name
+        what = "target" if len(named) == 1 else "policy"
+        question = f"{word} will be returned to {self._options.name}. Type the name of the {what} to go on: "
+        sys.stderr.write(question)
+        sys.stderr.flush()
+        if sys.stdin.readline().strip() != word:
+            raise InvalidInput(attempt, f"what was typed is not {word}", "nothing was changed; type it as it is shown")
+
+    def _finished(self, running: Running, record: Mapping[str, Any]) -> int:
+        """Say what a run has done; return its exit code."""
+        if self._options.json:
+            self._say_json(record)
+        else:
+            done = ", ".join(f"{count} {action}" for action, count in record.get("done", {}).items())
+            words = [f"{record['policy']}: {record['outcome']}", record["name"] or "", done, record.get("reason", "")]
+            self._say("; ".join(word for word in words if word))
+        return self._warned(running, record)
+
+    def _warned(self, running: Running, record: Mapping[str, Any]) -> int:
+        for warning in dict.fromkeys(running.warnings):
+            complain(f"warning: {warning}")
+        return _CODES[record["outcome"]]
+
+    # -- commands that look --------------------------------------------------------------------------------------------
+
+    def list(self) -> int:
+        """Show what there is."""
+        from ..core.snapshot import as_tree
+        from .running import look
+
+        found, warnings = [], []
+        for policy in self._named(self._options.policy):
+            situations, more = look(policy, policy.targets, self._now)
+            warnings += more
+            found += [each for situation in situations for each in (*situation.snapshots, *situation.asides)]
+        found = list({(each.target, each.name): each for each in found}.values())
+        if self._options.json:
+            self._say_json(as_tree(found) if self._options.tree else [each.as_result() for each in found])
+        elif self._options.tree:
+            for target, nodes in as_tree(found).items():
+                self._say(target)
+                self._branches(nodes, "")
+        else:
+            for each in sorted(found, key=lambda each: (each.target, each.order)):
+                shown = each.as_result()
+                state = "" if each.ready else " not usable"
+                self._say(f"{shown['created']} {each.target} {each.name} owner={each.owner or '-'}{state}")
+        for warning in dict.fromkeys(warnings):
+            complain(f"warning: {warning}")
+        return OK
+
+    def _branches(self, nodes: Sequence[Mapping[str, Any]], indent: str) -> None:
+        for number, node in enumerate(nodes):
+            last = number == len(nodes) - 1
+            state = "" if node["ready"] else " (not usable)"
+            self._say(f"{indent}{'`-- ' if last else '|-- '}{node['name']} {node['created']}{state}")
+            self._branches(node["children"], indent + ("    " if last else "|   "))
+
+    def verify(self) -> int:
+        """Say whether snapshots are as they were taken."""
+        from .running import verify
+
+        (policy,) = self._named([self._options.policy])
+        results = verify(policy, self._options.name, self._now)
+        if self._options.json:
+            self._say_json(results)
+        else:
+            for each in results:
+                faults = [f"{fault['path']} {fault['fault']}" for fault in each.get("faults") or []]
+                if not each["ok"] and each.get("fault"):
+                    faults.append(str(each["fault"]))
+                words = f"ok ({each['proof']})" if each["ok"] else f"FAULT: {'; '.join(faults[:5])}"
+                self._say(f"{each['target']} {each['name']}: {words}")
+        if not results:
+            raise InvalidInput(
+                f"verify policy {policy.name}", "there is no such snapshot", "look at what there is with list"
+            )
+        return OK if all(each["ok"] for each in results) else FAULTS
+
+    def due(self) -> int:
+        """Name the policies that missed a moment of their schedule."""
+        from ..core.snapshot import timestamp
+
+        found = []
+        for policy in self._named(self._options.policy):
+            if self._running(policy).is_due():
+                found.append({"policy": policy.name, "since": timestamp(policy.last_due(self._now()) or 0)})
+        if self._options.json:
+            self._say_json(found)
+        else:
+            self._say(*(f"{each['policy']} due since {each['since']}" for each in found))
+        return OK
+
+    def check(self) -> int:
+        """Check the policies."""
+        found = self._policies()
+        if self._options.json:
+            self._say_json([each.name for each in found])
+        else:
+            self._say(*(f"{each.name}: sound" for each in found))
+        return OK

@@ -1,0 +1,436 @@
+# Copyright (c) the restorepoint.core authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Policies: targets, schedule, keep rules, hooks. Read as a whole, with every fault named by its place.
+
+No storage is touched. docs/policies.md describes the format for people. Called by the agent, and by whatever installs
+policies, before it does.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Callable
+
+from ..core.errors import InvalidInput, RestorePointError
+from ..core.names import check_owner
+from ..core.retention import RetentionPolicy, parse_policy
+from ..core.schedule import Calendar, latest, parse_calendar, parse_cron
+from ..core.units import parse_duration
+from .spec import KEEP_SPEC
+
+#: What a target may say beside its backend: those options of the module that belong to taking and keeping.
+_OPTIONS = {
+    "zfs": ("dataset", "recursive", "timeout", "lock_timeout"),
+    "lvm": ("volume", "size", "data_limit", "metadata_limit", "command_timeout", "lock_timeout"),
+    "btrfs": ("subvolume", "store", "recursive", "nested", "lock_timeout"),
+    "hostpath": ("path", "store", "exclude", "bandwidth_limit", "checksum", "require_consistent", "lock_timeout"),
+}
+#: The option that names the targets themselves.
+TARGET_OPTION = {"zfs": "dataset", "lvm": "volume", "btrfs": "subvolume", "hostpath": "path"}
+_LATER = {"pve": "guests of Proxmox VE", "csi": "CSI volumes"}
+
+_POLICY_KEYS = (
+    *("name", "description", "targets", "schedule", "timezone", "keep", "min_keep", "min_age", "max_delete"),
+    *("require_recent", "match", "only_if_changed", "hooks", "labels"),
+)
+_HOOK_KEYS = {
+    "command": ("kind", "name", "before", "after", "timeout"),
+    "fsfreeze": ("kind", "name", "path", "timeout"),
+}
+_HOOK_TIMEOUT = "60s"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Targets of one backend with the same options. ``params`` has every option of its module, with its default."""
+
+    backend: str
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Hook:
+    """What is done before and after the snapshots are taken. ``timeout`` is in seconds, for each of the two.
+
+    ``command`` runs the argument lists ``before`` and ``after`` (one may be empty); ``fsfreeze`` freezes the filesystem
+    of ``path``.
+    """
+
+    kind: str
+    name: str
+    timeout: int
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One checked policy. Its name is the owner of what it takes."""
+
+    name: str
+    targets: tuple[Target, ...]
+    retention: RetentionPolicy
+    description: str = ""
+    calendar: tuple[str, ...] = ()
+    cron: tuple[str, ...] = ()
+    moments: tuple[Calendar, ...] = ()
+    timezone: str = "UTC"
+    match: tuple[str, ...] = ()
+    only_if_changed: bool = False
+    hooks: tuple[Hook, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def last_due(self, now: int) -> int | None:
+        """Return the last moment at which it should have run, in seconds since the epoch; None without a schedule."""
+        return latest(self.moments, now, self.timezone)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something wrong in the policies, and where."""
+
+    place: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason}"
+
+
+class InvalidPolicies(InvalidInput):
+    """The policies cannot be used. ``faults`` holds all there is to correct."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("use these policies", "; ".join(map(str, self.faults)), "correct all of them and try again")
+
+
+def parse_policies(data: Any) -> list[Policy]:
+    """Return the policies in ``{"policies": [...]}``.
+
+    Raises InvalidPolicies, which names every fault of all of them.
+    """
+    faults: list[Fault] = []
+    top = _Reader("the file", data, faults)
+    top.only(("policies",), prefix="")
+    found = []
+    names: dict[str, str] = {}
+    for number, raw in enumerate(top.sequence("policies", place="policies")):
+        place = f"policies[{number}]"
+        policy = _policy(_Reader(place, raw, faults))
+        name = raw.get("name") if isinstance(raw, Mapping) else None
+        if isinstance(name, str) and names.setdefault(name, place) != place:
+            faults.append(Fault(f"{place}.name", f"{names[name]} is called {name!r} already"))
+        if policy is not None:
+            found.append(policy)
+    if faults:
+        raise InvalidPolicies(faults)
+    return found
+
+
+class _Reader:
+    """Reads the keys of one mapping, and notes what is wrong with them."""
+
+    def __init__(self, place: str, data: Any, faults: list[Fault]) -> None:
+        self.place = place
+        self.faults = faults
+        self.data: Mapping[Any, Any] = data if isinstance(data, Mapping) else {}
+        self.sound = isinstance(data, Mapping)
+        if not self.sound:
+            self.fault("", f"it is {_kind(data)}, and has to be a mapping")
+
+    def at(self, key: str) -> str:
+        return f"{self.place}.{key}" if key else self.place
+
+    def fault(self, key: str, reason: str) -> None:
+        self.faults.append(Fault(self.at(key), reason))
+
+    def only(self, keys: Sequence[str], prefix: str | None = None) -> None:
+        """Note every key that is not among these, with the nearest one that is."""
+        for key in self.data:
+            if key not in keys:
+                place = self.at(str(key)) if prefix is None else f"{prefix}{key}"
+                self.faults.append(Fault(place, f"there is no such key; {_nearest(str(key), keys)}"))
+
+    def get(self, key: str, kind: type | tuple[type, ...], default: Any, words: str) -> Any:
+        """Return a value of that kind, or the default where it is missing, None or wrong."""
+        value = self.data.get(key)
+        if value is None:
+            return default
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            self.fault(key, f"it is {_kind(value)}, and has to be {words}")
+            return default
+        return value
+
+    def sequence(self, key: str, place: str | None = None) -> list[Any]:
+        """Return a list that has to be there and to hold something."""
+        value = self.data.get(key)
+        if isinstance(value, list) and value:
+            return value
+        if self.sound:
+            reason = "it is missing" if value is None else "it has to be a list with something in it"
+            self.faults.append(Fault(place or self.at(key), reason))
+        return []
+
+    def texts(self, key: str, one_is_enough: bool = True) -> tuple[str, ...]:
+        """Return a list of texts; a single text counts as one."""
+        value = self.data.get(key)
+        if value is None:
+            return ()
+        if isinstance(value, str) and one_is_enough:
+            value = [value]
+        if not isinstance(value, list) or not all(isinstance(each, str) and each for each in value):
+            self.fault(key, "it has to be a list of texts, none of them empty")
+            return ()
+        return tuple(value)
+
+    def tried(self, key: str, call: Callable[[], Any]) -> Any:
+        """Return what a call of the core returns, or None and a fault in its words."""
+        try:
+            return call()
+        except RestorePointError as error:
+            self.fault(key, f"{error.reason}; {error.remedy}")
+            return None
+
+
+def _kind(value: Any) -> str:
+    names = {"dict": "a mapping", "list": "a list", "str": "a text", "bool": "true or false", "NoneType": "empty"}
+    return names.get(type(value).__name__, "a number")
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    import difflib  # only where something is wrong
+
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
+
+
+def _policy(read: _Reader) -> Policy | None:
+    before = len(read.faults)
+    read.only(_POLICY_KEYS)
+    name = read.get("name", str, "", "a text")
+    if read.sound and not name:
+        read.fault("name", "it is missing")
+    elif name == "manual":
+        read.fault("name", "manual is the owner of what is taken by hand; choose another name")
+    elif name:
+        read.tried("name", lambda: check_owner(name))
+    timezone = read.get("timezone", str, "UTC", "the name of a time zone")
+    calendar, cron, moments = _schedule(read)
+    targets = _targets(read)
+    retention = _retention(read, timezone)
+    policy = Policy(
+        name=name,
+        targets=targets,
+        retention=retention or RetentionPolicy(),
+        description=read.get("description", str, "", "a text"),
+        calendar=calendar,
+        cron=cron,
+        moments=moments,
+        timezone=timezone,
+        match=read.texts("match"),
+        only_if_changed=read.get("only_if_changed", bool, False, "true or false"),
+        hooks=_hooks(read, targets),
+        labels=_labels(read),
+    )
+    return policy if len(read.faults) == before else None
+
+
+def _schedule(read: _Reader) -> tuple[tuple[str, ...], tuple[str, ...], tuple[Calendar, ...]]:
+    data = read.data.get("schedule")
+    if data is None:
+        return (), (), ()
+    inner = _Reader(read.at("schedule"), data, read.faults)
+    inner.only(("calendar", "cron"))
+    calendar, cron = inner.texts("calendar"), inner.texts("cron")
+    moments = []
+    for key, texts, parse in (("calendar", calendar, parse_calendar), ("cron", cron, parse_cron)):
+        for number, text in enumerate(texts):
+            found = inner.tried(f"{key}[{number}]", functools.partial(parse, text))
+            moments += [found] if found is not None else []
+    if inner.sound and not inner.data:
+        inner.fault("", "it has neither calendar nor cron; leave it out for a policy that is run by hand")
+    return calendar, cron, tuple(moments)
+
+
+def _retention(read: _Reader, timezone: str) -> RetentionPolicy | None:
+    keep = read.data.get("keep")
+    if keep is not None:
+        inner = _Reader(read.at("keep"), keep, read.faults)
+        inner.only(tuple(KEEP_SPEC["keep"]["options"]))
+        if not inner.sound:
+            return None
+        keep = {key: value for key, value in inner.data.items() if key in KEEP_SPEC["keep"]["options"]}
+    found: RetentionPolicy | None = None
+    keys = ("keep", "timezone", "min_keep", "min_age", "max_delete", "require_recent")
+    given = {
+        "keep": keep, "timezone": timezone,
+        **{key: read.data[key] for key in keys[2:] if read.data.get(key) is not None},
+    }  # fmt: skip
+    # One after the other, so that each fault has its place.
+    for key in keys:
+        values = {key: given[key]} if key in given else {}
+        parts = [{"keep": {rule: value}} for rule, value in (keep or {}).items()] if key == "keep" else [values]
+        for part in parts:
+            rule = next(iter(part["keep"])) if key == "keep" else None
+            read.tried(f"keep.{rule}" if rule else key, functools.partial(_try_rule, part))
+    if not any(fault.place.startswith(read.at("")) and _about_keeping(fault.place) for fault in read.faults):
+        found = read.tried("keep", lambda: parse_policy(**given))
+    return found
+
+
+def _try_rule(part: Mapping[str, Any]) -> RetentionPolicy:
+    return parse_policy(**{"keep": None, **part})
+
+
+def _about_keeping(place: str) -> bool:
+    return any(
+        f".{key}" in place for key in ("keep", "timezone", "min_keep", "min_age", "max_delete", "require_recent")
+    )
+
+
+def _labels(read: _Reader) -> dict[str, str]:
+    labels = read.get("labels", Mapping, {}, "a mapping")
+    wrong = [key for key, value in labels.items() if not isinstance(key, str) or isinstance(value, (dict, list))]
+    for key in wrong:
+        read.fault(f"labels.{key}", "a label is a name and a text")
+    return {key: str(value) for key, value in labels.items() if key not in wrong}
+
+
+# -- targets -----------------------------------------------------------------------------------------------------------
+
+
+def _targets(read: _Reader) -> tuple[Target, ...]:
+    found: list[Target] = []
+    first: dict[Any, int] = {}
+    for number, raw in enumerate(read.sequence("targets")):
+        inner = _Reader(read.at(f"targets[{number}]"), raw, read.faults)
+        target = _target(inner)
+        if target is None:
+            continue
+        # Two sessions of one lock would wait for each other.
+        lock = (target.backend, target.params.get("store"))
+        if first.setdefault(lock, number) != number:
+            named = TARGET_OPTION[target.backend]
+            where = f"{target.backend} and this store" if lock[1] else target.backend
+            inner.fault("", f"targets[{first[lock]}] is of {where} already; name all of them in its {named}, "
+                            "or make another policy for other options")  # fmt: skip
+        found.append(target)
+    return tuple(found)
+
+
+def _target(read: _Reader) -> Target | None:
+    before = len(read.faults)
+    backend = read.get("backend", str, "", "a text")
+    if backend not in _OPTIONS:
+        if read.sound:
+            known = ", ".join(_OPTIONS)
+            why = f"{_LATER[backend]} are not supported in policies yet" if backend in _LATER else "it is missing"
+            if backend and backend not in _LATER:
+                why = f"there is no backend {backend!r}"
+            read.fault("backend", f"{why}; there are {known}")
+        return None
+    read.only(("backend", *_OPTIONS[backend]))
+    params = {}
+    for option, spec in specification(backend).items():
+        params[option] = _option(read, option, spec)
+    named = TARGET_OPTION[backend]
+    if not read.data.get(named):
+        read.fault(named, "it is missing")
+    return Target(backend, params) if len(read.faults) == before and _meant(read, backend, params) else None
+
+
+def _meant(read: _Reader, backend: str, params: Mapping[str, Any]) -> bool:
+    """Let the backend's own reader object, such as to a size that is none. It touches no storage."""
+    made = read.tried("", lambda: engine(backend).backend_of(params, lambda: 0))
+    return made is not None
+
+
+def engine(backend: str) -> Any:
+    """Return the module of the engine for a backend. Imported only where it is needed: it is most of a start."""
+    import importlib
+
+    return importlib.import_module(f".{backend}", __package__)
+
+
+def specification(backend: str) -> dict[str, Any]:
+    """Return the options of a backend's module, as AnsibleModule takes them."""
+    module = engine(backend)
+    return {**module.TARGET_SPEC, **module.OPTION_SPEC}
+
+
+def _option(read: _Reader, option: str, spec: Mapping[str, Any]) -> Any:
+    default = spec.get("default")
+    if option not in _OPTIONS[read.data["backend"]] or read.data.get(option) is None:
+        if spec.get("required") and option != TARGET_OPTION[read.data["backend"]]:
+            read.fault(option, "it is missing")
+        return default
+    if spec["type"] == "list":
+        return list(read.texts(option))
+    kinds: dict[str, tuple[type | tuple[type, ...], str]] = {
+        "str": ((str, int), "a text"),
+        "path": (str, "a path"),
+        "int": (int, "a whole number"),
+        "bool": (bool, "true or false"),
+    }
+    value = read.get(option, *_with_default(kinds[spec["type"]], default))
+    if "choices" in spec and value not in spec["choices"]:
+        read.fault(option, f"{value!r} is none of {', '.join(spec['choices'])}")
+    return str(value) if spec["type"] == "str" and value is not None else value
+
+
+def _with_default(kind: tuple[Any, str], default: Any) -> tuple[Any, Any, str]:
+    return kind[0], default, kind[1]
+
+
+# -- hooks -------------------------------------------------------------------------------------------------------------
+
+
+def _hooks(read: _Reader, targets: Sequence[Target]) -> tuple[Hook, ...]:
+    raw = read.get("hooks", list, [], "a list")
+    found = [
+        _hook(_Reader(read.at(f"hooks[{number}]"), each, read.faults), number, targets)
+        for number, each in enumerate(raw)
+    ]
+    return tuple(found)
+
+
+def _hook(read: _Reader, number: int, targets: Sequence[Target]) -> Hook:
+    kind = read.get("kind", str, "", "a text")
+    if kind not in _HOOK_KEYS:
+        if read.sound:
+            read.fault("kind", f"there is no hook {kind!r}; there are {', '.join(_HOOK_KEYS)}")
+        return Hook(kind, "", 0)
+    read.only(_HOOK_KEYS[kind])
+    text = read.get("timeout", str, _HOOK_TIMEOUT, "a duration such as 60s")
+    timeout = read.tried("timeout", lambda: parse_duration(text, "timeout"))
+    if timeout == 0:
+        read.fault("timeout", "a hook needs some time; write 1s or more")
+    hook = Hook(
+        kind=kind,
+        name=read.get("name", str, f"{kind} {number}", "a text"),
+        timeout=timeout or 0,
+        before=read.texts("before", one_is_enough=False),
+        after=read.texts("after", one_is_enough=False),
+        path=read.get("path", str, "", "a path"),
+    )
+    if kind == "command" and not read.data.get("before") and not read.data.get("after"):
+        read.fault("", "it has neither before nor after; each is a program with its arguments, as a list")
+    if kind == "fsfreeze":
+        _check_freeze(read, hook, targets)
+    return hook
+
+
+def _check_freeze(read: _Reader, hook: Hook, targets: Sequence[Target]) -> None:
+    if not hook.path.startswith("/"):
+        read.fault("path", "it has to be the absolute path of a directory on the filesystem that is to be frozen")
+    if any(target.backend == "lvm" for target in targets):
+        read.fault("kind", "fsfreeze and LVM lock each other out: lvcreate freezes the filesystem by itself; "
+                           "quiesce the application with a command instead")  # fmt: skip
+    if any(target.backend == "btrfs" for target in targets):
+        read.fault("kind", "a snapshot of Btrfs is written to the filesystem that would be frozen; "
+                           "quiesce the application with a command instead")  # fmt: skip
