@@ -82,7 +82,7 @@ class Shop:
         ]
 
     def check(self, asides=1, policy="Delete"):
-        """Each claim has the snapshot's data, its old volume is an aside with the old data, and nothing else is left."""
+        """Each claim has the snapshot's data, its old volume is an aside with the old data; nothing else is left."""
         for name in self.names:
             assert self.cluster.read(self.namespace, name) == {"state": TAKEN["state"], "name": name}
             claim = self.cluster.bound(self.namespace, name)

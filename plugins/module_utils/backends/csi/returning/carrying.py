@@ -106,6 +106,11 @@ class Carrier:
                 self._wait(due, patience)
                 patience *= 2
 
+    def look(self, cases: Sequence[Case]) -> None:
+        """Look at everything anew, where there are cases."""
+        if cases:
+            self._guarded(cases, self._world.look)
+
     def ready(self, cases: Sequence[Case]) -> None:
         """Look once more before the swap: a case whose claim is still used has an error."""
         for case, step in self._due(cases, steps.next_step, ()):

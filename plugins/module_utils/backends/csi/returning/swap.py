@@ -72,11 +72,16 @@ class Return:
 
 @dataclass(frozen=True)
 class Undo:
-    """A claim that is to have a volume again that an earlier return kept: the newest aside, or the named one."""
+    """A claim that is to have a volume again that an earlier return kept: the newest aside, or the named one.
+
+    ``forget`` is a token that is not used up any more then: that of a return which is taken back because another one of
+    its call failed.
+    """
 
     claim: str
     aside: str | None = None
     once: str | None = None
+    forget: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,7 @@ class _Back:
     name: str
     volume: Object
     once: str | None
+    forget: str | None = None
     keep: bool = True
     mode: str = j.BY_ASIDE
 
@@ -199,7 +205,7 @@ class Swap:
             if journal.mode == j.BY_ASIDE and undo.aside in (None, journal.name):
                 volume = self._world.volume(journal.source)
                 if volume is not None:
-                    return _Back(undo.claim, journal.name, volume, undo.once)
+                    return _Back(undo.claim, journal.name, volume, undo.once, undo.forget)
         kept = self._kept(undo.claim)
         name = undo.aside or max(kept, key=lambda each: (kept[each][0], each), default="")
         if name not in kept:
@@ -208,7 +214,7 @@ class Swap:
             return RestorePointError(
                 f"undo the return of {self._namespace}/{undo.claim}", reason, f"choose one that is there: {known}"
             )
-        return _Back(undo.claim, name, kept[name][1], undo.once)
+        return _Back(undo.claim, name, kept[name][1], undo.once, undo.forget)
 
     def _kept(self, claim: str) -> dict[str, tuple[int, dict[str, Any]]]:
         found = {}
@@ -253,6 +259,7 @@ class Swap:
             for index, case in enumerate(cases)
             if case.opened and self._carrier.stage(case) in (j.PREPARING, j.CALLING_OFF)
         }
+        self._carrier.look(list(offs.values()))  # a request that failed may have counted
         self._carrier.carry(list(offs.values()), steps.off_step)
         for index, case in enumerate(cases):
             case.error = case.error or NotBegun(case.attempt, str(first))
@@ -390,6 +397,8 @@ class Swap:
     ) -> Journal:
         at, metadata = self._now(), claim["metadata"]
         tokens = {**(j.tokens_of(back) if back else {}), **j.tokens_of(volume)}
+        if isinstance(asked, _Back) and asked.forget is not None:
+            tokens.pop(asked.forget, None)
         annotations = {key: text for key, text in annotations_of(claim).items() if not key.startswith(_DROPPED)}
         return Journal(
             id=j.id_for(self.id, asked.claim),
