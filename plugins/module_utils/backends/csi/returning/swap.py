@@ -35,6 +35,8 @@ from .world import World
 
 #: Seconds for which a call that failed, at its deadline too, cleans up.
 _CLEANING = 60.0
+#: So often a volume is looked at again that a controller changes at the same time.
+_MOST_CONFLICTS = 10
 #: Annotations that cannot be of use in a journal, and may be long.
 _DROPPED = ("pv.kubernetes.io/", "volume.kubernetes.io/", "volume.beta.kubernetes.io/")
 Outcome = Union[Mapping[str, Any], RestorePointError]
@@ -230,17 +232,27 @@ class Swap:
         begun = [self._begin(each) for each in asked]
         cases = [each for each in begun if isinstance(each, Case)]
         first = next((each for each in begun if isinstance(each, RestorePointError)), None)
-        first = first or self._prepare(cases, before_swap)
+        first = first or self._prepare(cases, asked, before_swap)
         if first is not None:
             self._give_up(cases, first)
         else:
             self._carrier.carry(cases, steps.next_step)
+            self._ended_well(cases)
         return [each if isinstance(each, RestorePointError) else each.error or self._told(each) for each in begun]
 
-    def _prepare(self, cases: Sequence[Case], before_swap: BeforeSwap) -> RestorePointError | None:
-        """Lead all to where their swap begins; return the first error."""
+    def _ended_well(self, cases: Sequence[Case]) -> None:
+        """Where nothing is left to do, but the claim has no new volume, another run has called the return off."""
         for case in cases:
-            self._open(case)
+            if case.error is None and not steps.nearly_done(self._world.scene(case.journal)):
+                reason = "another run has called it off meanwhile, or changed the claim"
+                case.error = RestorePointError(case.attempt, reason, "look at the claim, and run again")
+
+    def _prepare(
+        self, cases: Sequence[Case], asked: Sequence[_Asked], before_swap: BeforeSwap
+    ) -> RestorePointError | None:
+        """Lead all to where their swap begins; return the first error."""
+        for case, each in zip(cases, asked):
+            self._open(case, each)
         if _first(cases) is None:
             self._carrier.carry(cases, steps.next_step, until=(steps.CHECK_PODS, *steps.SWAP))
         if _first(cases) is None:
@@ -370,6 +382,8 @@ class Swap:
         reference = ((volume or {}).get("spec") or {}).get("claimRef") or {}
         if volume is None or reference.get("uid") != claim["metadata"]["uid"]:
             raise RestorePointError(attempt, "its volume does not know the claim", "see kubectl describe pvc")
+        if j.role_of(volume) not in (None, j.LIVE) or j.JOURNAL in annotations_of(volume):
+            raise RestorePointError(attempt, "another run is returning it at the same time", "run again")
         if "csi" not in volume["spec"]:
             raise RestorePointError(attempt, "its volume is not of a CSI driver", "use the module of that storage")
         if isinstance(asked, Return):
@@ -427,15 +441,28 @@ class Swap:
             tokens=tokens,
         )
 
-    def _open(self, case: Case) -> None:
-        """Step 1, where no killed run has done it."""
-        if case.opened:
-            return
-        journal = case.journal
+    def _open(self, case: Case, asked: _Asked) -> None:
+        """Step 1, where no killed run has done it. A controller may change the volume at the same time."""
+        tries = 0
+        while not case.opened and case.error is None:
+            old = case.journal.old
+            try:
+                body = changes.open_old(case.journal, self._world.volumes[old])
+                self._world.volumes[old] = self._client.patch(case.attempt, VOLUMES, None, old, body)
+                case.opened = True
+            except KubeError as error:
+                tries += 1
+                if error.status != 409 or tries > _MOST_CONFLICTS:
+                    case.error = error
+                else:
+                    self._again(case, asked)
+
+    def _again(self, case: Case, asked: _Asked) -> None:
+        """Look at the claim and its volume once more, and write the journal anew."""
         try:
-            body = changes.open_old(journal, self._world.volumes[journal.old])
-            self._world.volumes[journal.old] = self._client.patch(case.attempt, VOLUMES, None, journal.old, body)
-            case.opened = True
+            self._world.volumes.pop(case.journal.old, None)
+            self._world.look_at_claim(case.journal.claim)
+            case.journal = self._journal(asked, case.attempt)
         except RestorePointError as error:
             case.error = error
 

@@ -42,10 +42,10 @@ class World:
 
     def look(self) -> None:
         """Look at everything."""
+        self.look_at_volumes()  # before claims: so that no claim is older than what is known of its volume
         attempt = f"list claims in namespace {self._namespace}"
         listing = self._client.list_objects(attempt, CLAIMS, self._namespace)
         self.claims = {item["metadata"]["name"]: item for item in listing.items}
-        self.look_at_volumes()
         self._pods = {}
 
     def look_at_claim(self, name: str) -> None:
