@@ -210,7 +210,7 @@ def show(label: str, sample: Sample, ours: Sample | None = None) -> None:
 
 def compare(bench: Bench, options: argparse.Namespace, small: dict[str, Sample]) -> None:
     """Measure ours and the peers on a namespace; ``small`` keeps the loops' samples for larger ones."""
-    count, programs, mine = bench.count, peers(), pathlib.Path(sys.executable).parent
+    count, mine = bench.count, pathlib.Path(sys.executable).parent
     print(f"\n{count} claims; load {', '.join(f'{each:.1f}' for each in os.getloadavg())}")
     floor = bench.play(mine, {"ansible.builtin.ping": {}})[0]
     show("a play with one ping", floor)
@@ -230,7 +230,7 @@ def compare(bench: Bench, options: argparse.Namespace, small: dict[str, Sample])
     for label, sample, goal in (("taking", taken, 1.5), ("new claims", copied, 1.5), ("in place", swapped, 20)):
         print(f"  requests for each claim, {label}: {sample.requests / count:.2f} (goal: {goal:g} and a constant)")
     if options.loops:
-        loops(bench, options, programs, {"taking": taken, "returning": copied}, floor, small)
+        loops(bench, options, peers(), {"taking": taken, "returning": copied}, floor, small)
 
 
 def loops(
