@@ -153,7 +153,7 @@ class Lab:
         #: The classes that claims and snapshots get; on a cluster that is not ours None, its default, or those named.
         self.storage_class = CLASS if cluster else os.environ.get("LAB_STORAGE_CLASS")
         self.snapshot_class = CLASS if cluster else os.environ.get("LAB_SNAPSHOT_CLASS")
-        self._folder = pathlib.Path(tempfile.mkdtemp(prefix="restorepoint-lab-"))
+        self._folder = pathlib.Path(tempfile.mkdtemp(prefix="restorepoint-cluster-"))
         self._names = itertools.count(1)
 
     def close(self) -> None:
