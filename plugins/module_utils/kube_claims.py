@@ -9,7 +9,8 @@ Fetches through the door (kube.py) what core/claims.py then judges.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from .core.claims import (
@@ -18,13 +19,15 @@ from .core.claims import (
     missing_claim,
     raise_all,
     resolve_all,
+    resolve_claim,
     select_claims,
     volume_name,
 )
 from .core.errors import RestorePointError
+from .core.placement import Node, node_of
 from .kube import KubeClient
 from .kube_login import KubeError
-from .kube_resources import CLAIMS, VOLUMES, Resource
+from .kube_resources import CLAIMS, NODES, VOLUMES, Resource
 
 #: From how many volumes on one list of all volumes is cheaper than a request for each.
 _LIST_FROM = 4
@@ -60,6 +63,58 @@ def resolve_claims(
     if len(errors) == len(claims):
         raise_all(errors)
     return resolve_all(claims, _volumes(client, wanted), node_name)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Claims with a directory, those without one and why, and the nodes; None where nodes may not be listed."""
+
+    volumes: tuple[ClaimVolume, ...]
+    others: tuple[tuple[str, str, RestorePointError], ...]
+    nodes: tuple[Node, ...] | None
+
+
+def survey_claims(
+    client: KubeClient, namespaces: Sequence[str], names: Sequence[str] = (), selector: str | None = None
+) -> Survey:
+    """Return where the claims of some namespaces lie. A claim without a directory is no failure, but told.
+
+    Raises:
+        InvalidInput: a claim that was named is not there. KubeError.
+    """
+    claims: list[Mapping[str, Any]] = []
+    for namespace in dict.fromkeys(namespaces):
+        asked = check_request(namespace, names, selector)
+        claims += select_claims(namespace, _claims(client, namespace, asked, selector), asked, selector)
+    named: list[tuple[Mapping[str, Any], str]] = []
+    others: list[tuple[str, str, RestorePointError]] = []
+    for claim in claims:
+        try:
+            named.append((claim, volume_name(claim)))
+        except RestorePointError as error:
+            others.append((*_names(claim), error))
+    there = _volumes(client, {name for _claim, name in named})
+    volumes = []
+    for claim, name in named:
+        try:
+            volumes.append(resolve_claim(claim, there.get(name)))
+        except RestorePointError as error:
+            others.append((*_names(claim), error))
+    return Survey(tuple(volumes), tuple(others), _nodes(client))
+
+
+def _names(claim: Mapping[str, Any]) -> tuple[str, str]:
+    return str(claim["metadata"]["namespace"]), str(claim["metadata"]["name"])
+
+
+def _nodes(client: KubeClient) -> tuple[Node, ...] | None:
+    try:
+        items = client.list_objects("list the nodes", NODES).items
+    except KubeError as error:
+        if error.status != 403:
+            raise
+        return None
+    return tuple(sorted((node_of(each) for each in items), key=lambda node: node.name))
 
 
 def _claims(client: KubeClient, namespace: str, names: Sequence[str], selector: str | None) -> list[Any]:

@@ -79,8 +79,8 @@ options:
     default: false
   group_snapshot_class:
     description:
-      - The VolumeGroupSnapshotClass for O(group=true). Without it, the default class of the driver is taken, or the only
-        one that it has.
+      - The VolumeGroupSnapshotClass for O(group=true). Without it, the default class of the driver is taken, or the
+        only one that it has.
     type: str
   object_labels:
     description: Kubernetes labels for the objects of snapshots, beside our own. Others that are there stay.

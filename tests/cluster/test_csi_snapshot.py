@@ -170,8 +170,7 @@ def test_a_hundred_claims_take_a_request_each_and_a_few_more(shop):
 @pytest.mark.parametrize("way", ["names", "selector"])
 def test_a_group_is_of_one_instant_and_goes_as_one(shop, way):
     meant = {"selector": "app=shop"} if way == "selector" else {}
-    assert "none is its default" in shop.fails(name="pre", group=True, **meant)
-    result = shop.done(name="pre", group=True, group_snapshot_class="folders", **meant)
+    result = shop.done(name="pre", group=True, **meant)
     assert len({each["group"] for each in result["results"]}) == 1
     assert result["spread_seconds"] == 0
     assert [each["name"] for each in shop.info()["snapshots"]] == ["pre", "pre"]
@@ -242,7 +241,7 @@ def test_a_return_that_is_killed_at_any_request_is_ended_by_the_next_run(shop, p
         result = shop.run(pvc=["db"], name="pre", state="rolled_back")
         assert actions(result) == ["rolled_back"]
         assert shop.read() == {"a": "old db"}
-        assert not shop.info()["claims"][0]["phase"] != "Bound"
+        assert shop.info()["claims"][0]["phase"] == "Bound"
         at += 1
     assert at > 5
 
@@ -257,6 +256,23 @@ def test_a_return_that_was_interrupted_is_called_off(shop, proxy):
     assert shop.cluster.volume(shop.namespace, "db")["metadata"]["name"] == volume
     assert shop.read() == {"a": "new"}
     assert [each["pvc"] for each in shop.info()["claims"]] == BOTH
+
+
+def test_workloads_that_a_killed_return_left_stopped_come_back_when_it_is_called_off_or_completed(shop, proxy):
+    shop.done(pvc=["db"], name="pre")
+    options = {"namespace": shop.namespace, "pvc": ["db"], "name": "pre", "state": "rolled_back", "timeout": 60}
+    with shop.cluster.node(shop.namespace):
+        path = shop.cluster.deployment(shop.namespace, "web", "db", replicas=2)
+        shop.api.wait(path, lambda found: found and found["status"].get("readyReplicas") == 2)
+        at = 1
+        while shop.api.get(path)["spec"]["replicas"] == 2:
+            shop.run(pvc=["db"], state="rolled_back", call_off=True)
+            assert shop.cluster.dies(proxy, ACTS, at=at, after=True, stop_workloads=True, **options)
+            at += 1
+        result = shop.run(pvc=["db"], state="rolled_back", call_off=True)
+        assert result["changed"]
+        assert [each["name"] for each in result["workloads"]] == ["web"]
+        assert shop.api.get(path)["spec"]["replicas"] == 2
 
 
 # Permissions

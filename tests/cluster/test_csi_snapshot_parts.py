@@ -29,9 +29,9 @@ def test_without_the_snapshot_controller_the_message_says_so_and_nothing_is_left
 
 def test_a_driver_that_refuses_is_quoted_and_what_was_made_is_gone(shop):
     handle = shop.cluster.volume(shop.namespace, "uploads")["spec"]["csi"]["volumeHandle"]
-    with shop.cluster.own.driver_fault("CreateSnapshot", match=handle, code="exhausted", message="no space left"):
-        with pytest.raises(Failed) as caught:
-            shop.run(name="pre", timeout=5)
+    fault = {"match": handle, "code": "exhausted", "message": "no space left"}
+    with shop.cluster.own.driver_fault("CreateSnapshot", **fault), pytest.raises(Failed) as caught:
+        shop.run(name="pre", timeout=5)
     assert "no space left" in caught.value.result["msg"]
     assert sorted(each["action"] for each in caught.value.result["results"]) == ["failed", "undone"]
     shop.cluster.until(lambda: shop.names() == [], "what was made is gone")

@@ -27,7 +27,7 @@ def told(lab, path, later=LATER):
 
 def says(lab, path, *words, later=LATER):
     """Wait until all of the words are said of an object."""
-    seen = []
+    seen: list[str] = []
 
     def all_said():
         seen[:] = told(lab, path, later)
@@ -208,7 +208,7 @@ def test_what_the_driver_says_is_passed_on(fragile, fragile_namespace):
     fragile.ready(path)
     with fragile.own.driver_fault("DeleteSnapshot", code="internal", message="the array is busy"):
         fragile.api.delete(path)
-        says(fragile, path, "which the csi-snapshotter sidecar", "the array is busy")
+        says(fragile, path, "which the csi-snapshotter sidecar", "event SnapshotDeleteError")
     fragile.api.gone(path)
     claim = fragile.claim_path(fragile_namespace, "more")
     with fragile.own.driver_fault("CreateVolume", code="exhausted", message="no room for volumes"):

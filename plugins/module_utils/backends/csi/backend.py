@@ -24,14 +24,14 @@ from typing import Any, Callable
 from ...core import backend as core
 from ...core.backend import Blocker, Change, Desired, Outcome, Situation
 from ...core.claims import check_request
-from ...core.errors import Blocked, InvalidInput, RestorePointError
+from ...core.errors import Blocked, InvalidInput, RestorePointError, StoreError
 from ...core.names import is_aside
 from ...core.snapshot import Snapshot
 from ...kube import Access, KubeClient
 from ...kube_login import KubeError
 from ...kube_resources import VOLUMES
 from . import preflight, returns
-from .groups import Groups
+from .groups import Groups, equalities
 from .making import Making
 from .objects import (
     Meta,
@@ -49,8 +49,9 @@ from .objects import (
 from .operations import Explains, Item, Operations
 from .options import SECONDS_EACH, CsiOptions, Selection
 from .reading import Facts, Needs, read
-from .returning.asides import survey
+from .returning.asides import open_journal, survey
 from .returning.journal import NAMESPACE
+from .returning.swap import Swap
 from .returns import Returns
 from .watching import Deadline
 
@@ -93,6 +94,7 @@ class CsiBackend:
         self.facts = Facts(selection.namespace)
         self._client: KubeClient | None = None
         self._operations: Operations | None = None
+        self._writing = False
         self._making: Making | None = None
         self._returns: Returns | None = None
 
@@ -126,6 +128,7 @@ class CsiBackend:
         """Log in, for the time of a block. There is nothing to lock: every object is changed by its version or uid."""
         self._client = self._connect(min(PATIENCE, self.options.timeout))
         deadline = Deadline(self.options.timeout)
+        self._writing = writing
         explains = self._explains(self._client) if self._explains is not None else None
         self._operations = Operations(
             self._client, self.selection.namespace, deadline, explains, self.options.progress, self._sleep
@@ -177,10 +180,14 @@ class CsiBackend:
         must_exist = desired.state == "present" and self.options.import_handle is None
         must_match = desired.state in ("present", "rolled_back", "cloned")
         needs = preflight.needs_of(desired, self.options, asides)
+        if desired.state == "rolled_back" and not self.options.call_off:
+            self._recover()
         self.facts = facts = read(self.client, self.selection, needs, must_exist, must_match)
         self.operations.deadline.extend(SECONDS_EACH * max(0, len(facts.wanted) - 1))
         groups = Groups(self.operations, self.selection.selector, self.options.group_snapshot_class)
         self._making = Making(self.operations, facts, self.options, self._meta(desired), groups)
+        if desired.state == "rolled_back":
+            self._add_missing()
         if desired.state == "rolled_back" or asides:
             self._returns = Returns(self.operations, facts, self.options, desired, self._now, self._sleep)
         if desired.state == "rolled_back":
@@ -189,6 +196,30 @@ class CsiBackend:
         found = [self._situation(claim, desired) for claim in facts.wanted]
         more = self._blockers_of_the_call(found, desired, denied, needed)
         return [_with_blockers(each, more.get(each.target, [])) for each in found]
+
+    def _recover(self) -> None:
+        """Complete or call off what dead runs have left of returns, but in check mode."""
+        if not self._writing:
+            return
+        operations = self.operations
+        namespace, deadline, why = self.selection.namespace, operations.deadline, operations.why
+        swap = Swap(self.client, namespace, deadline, self._now, self._sleep, why)
+        try:
+            self.warnings.extend(swap.recover(list(self.selection.names) or None))
+        except RestorePointError as error:
+            self.warnings.append(str(error))
+
+    def _add_missing(self) -> None:
+        """Add claims that a selector means and that are missing in the middle of a return."""
+        wanted = equalities(self.selection.selector)
+        for volume in self.facts.volumes.values() if wanted else ():
+            with contextlib.suppress(StoreError):
+                journal = open_journal(volume)
+                if journal is None or journal.namespace != self.selection.namespace:
+                    continue
+                missing = journal.claim not in self.facts.claims
+                if missing and (wanted or {}).items() <= dict(journal.labels).items():
+                    self.facts.wanted = sorted({*self.facts.wanted, journal.claim})
 
     def _denied(self, needed: Mapping[Access, frozenset[str]]) -> list[Access]:
         """Return what is not allowed. Raises Blocked where not even reading is, with all that is missing."""

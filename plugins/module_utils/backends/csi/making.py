@@ -427,10 +427,21 @@ class Making:
                     outcomes.update(dict.fromkeys(changes, error))
         if not items:
             return
-        removed = self._operations.remove(self._groups.resource, items)
-        for words, left in removed.items():
+        members: dict[str, Item] = {}
+        owner: dict[str, Change] = {}
+        for words, error_left in self._operations.remove(self._groups.resource, items).items():
+            if error_left is not None:
+                outcomes.update(dict.fromkeys(changes_of[words], error_left))
+                continue
+            for change in changes_of[words]:
+                for item in self._facts.named(_claim(change)).get(change.name) or []:
+                    if group_of(item) is not None:
+                        member = f"snapshot {change.name!r} of {change.target} ({_called(item)})"
+                        members[member], owner[member] = item, change
+        # The members go after their group, in the background.
+        for member, left in self._operations.wait_gone(SNAPSHOTS, members).items():
             if left is not None:
-                outcomes.update(dict.fromkeys(changes_of[words], left))
+                outcomes[owner[member]] = left
 
     # -- taking back ---------------------------------------------------------------------------------------------------
 
@@ -500,11 +511,15 @@ class Making:
     def _remove_replaced(self, old: Sequence[tuple[Change, Item]]) -> dict[Change, list[str]]:
         warnings: dict[Change, list[str]] = {}
         singles: dict[str, Item] = {}
+        members_of_groups: dict[str, Item] = {}
         groups: dict[str, Item] = {}
         owner: dict[str, Change] = {}
         for change, item in old:
             group = group_of(item)
             words = f"the replaced snapshot {change.name!r} of {change.target} ({_called(item)})"
+            if group is not None:
+                members_of_groups[words] = item
+                owner[words] = change
             if group is None:
                 singles[words] = item
             elif f"the replaced group snapshot {group!r}" not in groups:
@@ -518,6 +533,7 @@ class Making:
         errors = self._operations.remove(SNAPSHOTS, singles)
         if groups:
             errors.update(self._operations.remove(self._groups.resource, groups))
+            errors.update(self._operations.wait_gone(SNAPSHOTS, members_of_groups))
         for words, left in errors.items():
             if left is not None:
                 warnings.setdefault(owner[words], []).append(str(left))

@@ -167,6 +167,13 @@ class Operations:
         outcomes.update(self._wait_gone(resource, leaving))
         return outcomes
 
+    def wait_gone(self, resource: Resource, items: Mapping[str, Item]) -> dict[str, RestorePointError | None]:
+        """Wait until objects are gone that go with another one. Items and answer as in remove."""
+        found: dict[str, RestorePointError | None] = dict.fromkeys(items)
+        leaving = {item["metadata"]["name"]: (words, item) for words, item in items.items()}
+        found.update(self._wait_gone(resource, leaving))
+        return found
+
     def _wait_gone(
         self, resource: Resource, leaving: Mapping[str, tuple[str, Item]]
     ) -> dict[str, RestorePointError | None]:

@@ -67,8 +67,11 @@ def why(item: Item, around: Around, now: float) -> list[str]:
         found = list(explained(item, around, now)) if explained is not None else []
     told = " ".join(found)
     events = around.events
-    if (item.get("metadata") or {}).get("deletionTimestamp"):
-        events = [each for each in events if each.get("type") == "Warning"]  # how it was made does not matter any more
+    deleted = (item.get("metadata") or {}).get("deletionTimestamp")
+    if deleted:
+        # How it was made does not matter any more. The clocks of controllers are not those of the API server.
+        since = _seconds(deleted) - PATIENCE
+        events = [each for each in events if each.get("type") == "Warning" and _moment(each) >= since]
     return [*found, *(each for each in newest(events) if each.partition(": ")[2] not in told)]
 
 
@@ -277,7 +280,7 @@ def _bound_snapshot(item: Item, around: Around) -> str:
         return f"the snapshot controller has not begun to remove its content {name}; see that it runs"
     driver = (content.get("spec") or {}).get("driver")
     first = f"its content {name} has to go first, which the csi-snapshotter sidecar of the driver {driver} removes"
-    return f"{first}; see that it runs, and {_by_hand('the snapshot')}"
+    return f"{first}; see that it runs and what its log says, and {_by_hand('the snapshot')}"
 
 
 def _bound_content(item: Item, around: Around) -> str:
@@ -340,7 +343,8 @@ def _volume_bound(item: Item, _around: Around) -> str:
 def _volume_provisioned(item: Item, _around: Around) -> str:
     driver = ((item.get("spec") or {}).get("csi") or {}).get("driver")
     remover = f"the provisioner of the driver {driver}" if driver else "its provisioner"
-    return f"{remover} has to remove the volume on the storage first; see that it runs, and {_by_hand('the volume')}"
+    first = f"{remover} has to remove the volume on the storage first"
+    return f"{first}; see that it runs and what its log says, and {_by_hand('the volume')}"
 
 
 _FINALIZERS: dict[str, Callable[[Item, Around], str]] = {

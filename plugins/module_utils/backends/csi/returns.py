@@ -72,7 +72,7 @@ class Returns:
             run_of(self._targets, desired.name or ""),
             operations.deadline,
             sleep,
-            takes_over=[each.open_id for each in self.surveys.values() if each.open_id],
+            resumes=[facts.target(claim) for claim, each in self.surveys.items() if each.open is not None],
         )
         self._users = Users()
         self._owner_blockers: Mapping[str, list[Blocker]] = {}
@@ -87,9 +87,9 @@ class Returns:
 
     def look(self) -> None:
         """Ask what stands in the way, for all claims at once."""
+        self._users = self._workloads.users(self._targets)
         if self._options.call_off:
             return
-        self._users = self._workloads.users(self._targets)
         there = [item for each in self._facts.wanted for item in [self._facts.claims.get(each)] if item is not None]
         self._owner_blockers = self.swap.blockers(there)
 
@@ -180,7 +180,10 @@ class Returns:
     def _swapped(self, changes: Sequence[Change]) -> Sequence[Outcome]:
         claims = [_claim(change) for change in changes]
         if self._options.call_off:
-            return self.swap.call_off(claims)
+            outcomes = self.swap.call_off(claims)
+            if self._users.left and not any(isinstance(each, RestorePointError) for each in outcomes):
+                self._stopped = Stopped(list(self._users.left))  # a killed run had stopped them
+            return outcomes
         if self._options.undo or is_aside(changes[0].name):
             return self.swap.undo([self._undo(change) for change in changes], self._stop)
         return self.swap.carry_out([self._return(change) for change in changes], self._stop)
@@ -238,7 +241,7 @@ class Returns:
     def start_left(self, check_mode: bool) -> list[dict[str, Any]]:
         """Bring back what a killed run had stopped, where this call returns nothing. Raises RestorePointError."""
         left = self._users.left
-        if self._done or not left or self._options.call_off:
+        if self._done or not left:
             return []
         if check_mode:
             return Stopped(list(left)).report()

@@ -95,15 +95,15 @@ def next_step(scene: Scene) -> Next:
     """Return the next step of a return, DONE, or why it does not go on."""
     if not scene.unfinished:
         return DONE
-    if scene.stage == j.CALLING_OFF:
-        return Problem("it is being called off, by another run or one that was killed", "run again")
     if scene.stage == j.REMOVING:
         return WAIT_OLD_GONE
     if _left_over(scene):
         return _leaving(scene)
     new = scene.labelled
-    if new is not None and _bound(scene.claim, new):
+    if new is not None and (_bound(scene.claim, new) or (_over(scene) and _was_claims(scene, new))):
         return _closing(scene, new)
+    if scene.stage == j.CALLING_OFF:
+        return Problem("it is being called off, by another run or one that was killed", "run again")
     if scene.old is not None and _policy(scene.old) != "Retain":
         return RETAIN_OLD
     if new is None:
@@ -117,12 +117,23 @@ def next_step(scene: Scene) -> Next:
     return _swapping(scene, new)
 
 
+def _over(scene: Scene) -> bool:
+    """Say whether the old volume, which is there, does not know of this return any more."""
+    return scene.old is not None and scene.stage is None
+
+
 def _left_over(scene: Scene) -> bool:
     """Say whether the return is over, and this is a second new volume that an overtaken run has made meanwhile."""
     new = scene.labelled
-    if new is None or scene.old is None or scene.stage is not None or j.role_of(new) != j.NEW:
+    if new is None or not _over(scene) or j.role_of(new) != j.NEW:
         return False
-    return not wants(scene.claim, new)
+    return not wants(scene.claim, new) and not _was_claims(scene, new)
+
+
+def _was_claims(scene: Scene, new: Object) -> bool:
+    """Say whether a new volume has been the claim's once: what somebody has written may lie in it."""
+    reference = _ref(new)
+    return reference.get("name") == scene.journal.claim and bool(reference.get("uid"))
 
 
 def _leaving(scene: Scene) -> Next:
@@ -251,10 +262,19 @@ def _taken_over(claim: Object, new: Object) -> Next:
 
 
 def _closing(scene: Scene, new: Object) -> Next:
-    """Steps 10 to 12: the claim has the new volume."""
-    if _carries(new, scene.journal):
-        return CLOSE_NEW
-    return CLOSE_OLD if scene.journal.keep else REMOVE_OLD
+    """Steps 10 to 12: the claim has the new volume.
+
+    The new volume is closed last, because the token is written there. Where the old volume is to go, that is last.
+    """
+    if scene.journal.keep and scene.old is not None and _carries(scene.old, scene.journal):
+        return CLOSE_OLD
+    return CLOSE_NEW if _carries(new, scene.journal) else REMOVE_OLD
+
+
+def nearly_done(scene: Scene) -> bool:
+    """Say whether the claim has its new volume, so that only notes are to be taken off."""
+    new = scene.labelled
+    return new is not None and _bound(scene.claim, new)
 
 
 def select_new(journal: Journal, claim: Object | None, volumes: Iterable[Object], over: bool) -> Object | None:
@@ -286,10 +306,10 @@ def off_step(scene: Scene) -> Next:
         return Problem(f"the object of the old volume {journal.old} is gone", "see the runbook: complete it by hand")
     if scene.stage not in (j.PREPARING, j.CALLING_OFF):
         return Problem("its swap has begun", "run the return again, which completes it, and undo it then")
-    if scene.stage == j.PREPARING:
-        return CALL_OFF
     if new is not None and (wants(scene.claim, new) or _name(new) == journal.old):
         return Problem(f"the claim has the new volume {_name(new)} already", "see the runbook: complete it by hand")
+    if scene.stage == j.PREPARING:
+        return CALL_OFF
     if journal.mode == j.BY_ASIDE:
         return ASIDE_AGAIN if scene.labelled is not None else RELEASE_OLD
     if new is not None and not _discarded(scene, new):

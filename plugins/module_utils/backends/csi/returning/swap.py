@@ -285,7 +285,7 @@ class Swap:
                     return journal
                 if scene.stage == j.SWAPPING:
                     return journal
-            elif self._alive(journal):
+            elif self._alive(journal) and not steps.nearly_done(self._world.scene(journal)):
                 until = timestamp(journal.until)
                 raise RestorePointError(
                     f"return {journal.target} to {asked.name}",
@@ -313,7 +313,7 @@ class Swap:
         self._world.look()
         found = []
         for journal in self._world.journals(claims):
-            if self._alive(journal):
+            if self._alive(journal) and not steps.nearly_done(self._world.scene(journal)):
                 found.append(f"{journal.target}: a return to {journal.name} is under way, or was killed")
             else:
                 found.append(self._recover(journal))

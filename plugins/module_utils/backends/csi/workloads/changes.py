@@ -19,7 +19,7 @@ from .kinds import WAYS
 from .records import Lost, Record, Terms, for_run, read, removed, written
 
 #: What became of a workload that was to be brought back.
-STARTED = "started"
+STARTED = "started again"
 CHANGED = "changed by hand"
 NOT_OURS = "not stopped by this run"
 GONE = "gone"

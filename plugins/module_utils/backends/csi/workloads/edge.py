@@ -67,6 +67,7 @@ class Workloads:
         sleep: waits for so many seconds.
         now: returns seconds since the epoch.
         takes_over: other runs whose workloads this one may bring back.
+        resumes: targets whose unfinished return this run goes on with or ends: what was stopped for them alone is its.
 
     Raises:
         InvalidInput: ``run`` cannot be a label.
@@ -80,6 +81,7 @@ class Workloads:
         sleep: Callable[[float], None] = time.sleep,
         now: Callable[[], float] = time.time,
         takes_over: Collection[str] = (),
+        resumes: Collection[str] = (),
     ) -> None:
         if not is_run(run):
             raise InvalidInput("stop workloads", f"{run!r} cannot be a label", "use letters, digits, '-', '_' and '.'")
@@ -89,11 +91,13 @@ class Workloads:
         self._sleep = sleep
         self._now = now
         self._takes_over = frozenset(takes_over)
+        self._resumes = frozenset(resumes)
         self._serves_keda: bool | None = None
 
     def _terms(self) -> Terms:
         now = self._now()
-        return Terms(self._run, now, now + self._deadline.left() + MARGIN, self._takes_over)
+        until = now + self._deadline.left() + MARGIN
+        return Terms(self._run, now, until, self._takes_over, self._resumes)
 
     # Finding
 
@@ -233,7 +237,8 @@ class Workloads:
             stopped: what ``stop`` has returned, or ``Users.left``.
             wait_ready: seconds to wait until they are ready.
 
-        Returns a report for each: what it had, ``outcome`` in words, and ``ready`` where that was waited for.
+        Returns a report for each: what it had, ``outcome`` in words, and ``ready`` where that was waited for and
+        can be told.
 
         Raises:
             RestorePointError: names each that could not be brought back, after all have been tried.
@@ -288,7 +293,7 @@ class Workloads:
         return f"kubectl -n {workload.namespace} {WAYS[workload.resource].command(workload.name, had)}"
 
     def _ready(self, workloads: Sequence[Workload], seconds: float) -> dict[str, bool]:
-        """Wait until workloads are ready; say of each whether it is."""
+        """Wait until workloads are ready; say of each whether it is, where that can be looked at."""
         waiter = Waiter(self._client, Deadline(seconds), self._sleep)
         groups: dict[tuple[str, Resource], list[Workload]] = {}
         for each in workloads:
@@ -299,7 +304,10 @@ class Workloads:
             # One that is gone by now is not waited for.
             wanted = {each.name: lambda found, way=way: found is None or way.ready(found) for each in members}
             attempt = f"wait until the {resource.plural} of namespace {namespace} are ready"
-            watched = waiter.wait(attempt, resource, namespace, wanted)
+            try:
+                watched = waiter.wait(attempt, resource, namespace, wanted)
+            except KubeError:
+                continue  # they are started, which is what counts; whether they are ready cannot be told
             for each in members:
                 ready[each.uid] = each.name not in watched.waiting and watched.objects[each.name] is not None
         return ready

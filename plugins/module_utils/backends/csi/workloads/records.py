@@ -44,16 +44,22 @@ class Lost:
 
 @dataclass(frozen=True)
 class Terms:
-    """On whose behalf it is asked: the run, the runs whose records it may take over, the time and its deadline."""
+    """On whose behalf it is asked: the run, the time, its deadline, and whose records it may take over.
+
+    These are the records of the runs ``takes_over``, and what was stopped for none but the claims ``resumes``.
+    """
 
     run: str
     now: float
     until: float
     takes_over: Collection[str] = ()
+    resumes: Collection[str] = ()
 
     def mine(self, record: Record) -> bool:
         """Say whether a record is this run's, or one that it may take over."""
-        return record.run == self.run or record.run in self.takes_over or record.until < self.now
+        if record.run == self.run or record.run in self.takes_over or record.until < self.now:
+            return True
+        return bool(record.claims) and set(record.claims) <= set(self.resumes)
 
 
 def run_of(targets: Collection[str], name: str) -> str:

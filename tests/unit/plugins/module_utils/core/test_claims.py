@@ -52,6 +52,7 @@ def test_a_hostpath_claim_becomes_its_path_and_node():
         nodes=("node-1",),
         kind="hostPath",
         uid="uid-shop-a-data",
+        storage_class="hostpath",
     )
 
 
@@ -135,7 +136,8 @@ def test_a_volume_on_another_node_names_that_node_and_the_way_there():
     text = error_of(claims.check_node, resolve(nodeAffinity=on_node("node-2", "node-1")), "control")
     assert text == (
         "Cannot reach the directory of claim shop-a/data: its volume 'pv-data' lies on node node-1 or node-2, and this "
-        "is control; run it against the inventory host of that node, or delegate_to it."
+        "is control; run it against the inventory host of that node, which the filter claims_by_host finds, or "
+        "delegate_to it."
     )
 
 

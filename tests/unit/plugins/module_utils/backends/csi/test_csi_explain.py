@@ -56,7 +56,7 @@ def explain(answers: Answers) -> Explain:
 
 def event(about: str, said: str) -> dict[str, Any]:
     found = {"type": "Warning", "reason": "Failed", "message": said, "involvedObject": {"uid": f"uid-{about}"}}
-    return {"metadata": {"name": said}, **found}
+    return {"metadata": {"name": said}, "lastTimestamp": MADE, **found}
 
 
 def test_a_snapshot_is_explained_by_its_events_and_the_content_that_it_would_have():

@@ -41,9 +41,13 @@ def snapshot(name: str = "it", **status: Any) -> dict[str, Any]:
     return item("VolumeSnapshot", name, status or None, source={"persistentVolumeClaimName": "data"})
 
 
-def content(name: str = "content-1", status: dict[str, Any] | None = None, **annotations: str) -> dict[str, Any]:
+def content(status: dict[str, Any] | None = None, **annotations: str) -> dict[str, Any]:
     found = item(
-        "VolumeSnapshotContent", name, status, driver=DRIVER, volumeSnapshotRef={"namespace": "shop", "name": "it"}
+        "VolumeSnapshotContent",
+        "content-1",
+        status,
+        driver=DRIVER,
+        volumeSnapshotRef={"namespace": "shop", "name": "it"},
     )
     found["metadata"]["annotations"] = annotations
     return found
@@ -104,8 +108,11 @@ def test_what_the_snapshot_controller_says_is_passed_on_once():
     ("found", "words"),
     [
         (content(), "so the csi-snapshotter sidecar of driver disks.example.com does not seem to run"),
-        (content(**{BEING_CREATED: "yes"}), "the driver disks.example.com was asked for it and has not answered"),
-        (content(**{GROUP_BEING_CREATED: "yes"}), "the driver disks.example.com was asked for it and has not answered"),
+        (content(None, **{BEING_CREATED: "yes"}), "the driver disks.example.com was asked for it and has not answered"),
+        (
+            content(None, **{GROUP_BEING_CREATED: "yes"}),
+            "the driver disks.example.com was asked for it and has not answered",
+        ),
         (content(status={"error": {"message": "disk full"}}), "the driver disks.example.com says: disk full"),
         (
             content(status={"snapshotHandle": "h", "readyToUse": False}),
@@ -352,3 +359,11 @@ def test_whatever_was_seen_is_explained_in_lines_and_never_an_error(found, bound
     told = why(found, Around(events, bound, source, None, None, None, None), NOW)
     assert all(isinstance(each, str) and each and "\n" not in each for each in told)
     assert len(told) == len(set(told))
+
+
+def test_what_was_said_before_a_deletion_does_not_explain_it():
+    leaving = deleted(snapshot(), "x.example.com/keep")
+    before = event("it could not be made", lastTimestamp="2026-11-26T10:00:00Z")
+    after = event("it cannot be removed", lastTimestamp="2026-11-26T11:30:00Z")
+    made = event("it was made", kind="Normal", lastTimestamp="2026-11-26T11:30:00Z")
+    assert why(leaving, Around(events=[before, after, made]), NOW)[1:] == ["event Failed: it cannot be removed"]

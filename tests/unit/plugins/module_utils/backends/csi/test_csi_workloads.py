@@ -334,6 +334,18 @@ def test_a_dead_run_is_succeeded_by_any_other_once_its_time_is_over(server):
     assert specs(server) == before
 
 
+def test_who_ends_an_unfinished_return_brings_back_what_was_stopped_for_it_and_nothing_else(server):
+    put(server, deployment("a", "data", replicas=1), deployment("b", "data", "media", replicas=1), pods=2)
+    one = workloads(server, "run-1")
+    one.stop(one.users(["shop/data", "shop/media"]))
+    ends = workloads(server, "run-2", resumes=["shop/data"])
+    ends.start_again(ends.users(["shop/data"]).left)
+    assert marks(server) == ["b"], "b was stopped for media as well, whose return is not ended here"
+    ends = workloads(server, "run-2", resumes=["shop/data", "shop/media"])
+    ends.start_again(ends.users(["shop/data"]).left)
+    assert marks(server) == []
+
+
 # People
 
 
@@ -514,6 +526,16 @@ def test_groups_that_a_server_does_not_have_are_no_matter_and_keda_is_asked_wher
     server.groups["keda.sh"] = ("v1alpha1",)
     server.put(autoscaler("ScaledObject", web))
     assert "KEDA's ScaledObject scale-web" in workloads(server).users([TARGET]).warnings[TARGET][0]
+
+
+def test_whether_workloads_are_ready_is_not_told_where_they_may_not_be_watched(server):
+    put(server, deployment("web", "data", replicas=1), pods=1)
+    one = workloads(server)
+    stopped = one.stop(one.users([TARGET]))
+    server.forbidden = {("list", "deployments"), ("watch", "deployments")}
+    (report,) = one.start_again(stopped, wait_ready=5.0)
+    assert report["outcome"] == STARTED
+    assert "ready" not in report
 
 
 def test_a_run_that_cannot_be_a_label_is_refused(server):
