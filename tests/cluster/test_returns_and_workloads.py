@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from subprocess import Popen
+
 import pytest
 
 BACK = {"name": "one", "state": "rolled_back", "stop_workloads": True}
@@ -21,7 +23,7 @@ def killed(cluster, namespace, proxy):
         web = cluster.deployment(namespace, "web", "data", replicas=2)
         cluster.api.wait(web, lambda found: found and found["status"].get("readyReplicas") == 2)
         cluster.write(namespace, "data", {"a": "new"})
-        running = []
+        running: list[Popen[str]] = []
 
         def kill():
             running[0].kill()
