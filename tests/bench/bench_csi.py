@@ -250,7 +250,9 @@ def loops(
     bench.check_data("-list")
     for what, sample in listed.items():
         show(f"kubernetes.core, list, {what}", sample, ours[what])
-    if bench.count > options.loop_most and small:
+    if bench.count > options.loop_most and not small:
+        return  # nothing was measured that could be multiplied
+    if bench.count > options.loop_most:
         first = round(bench.count / small["claims"].requests)
         looped = {what: small[what].beyond(floor, first) for what in ours}
         words = f"loop x {first}"
