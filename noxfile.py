@@ -11,6 +11,7 @@ is set in antsibull-nox.toml.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -351,10 +352,17 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", default=False)
 def bench(session: nox.Session) -> None:
-    """Measure side by side with what others do; arguments name files of tests/bench, without any all of them run."""
+    """Measure side by side with what others do; arguments name files of tests/bench, without any all of them run.
+
+    What follows the last file are options for each of them, such as ``--rounds 1``.
+    """
     tools = ansible_with("pytest", *unit_packages())
-    for path in session.posargs or sorted(str(each) for each in (CHECKOUT / "tests" / "bench").glob("bench_*.py")):
-        run(session, CHECKOUT, tools, "python", path, env={"PYTHONPATH": str(linked())})
+    named = list(itertools.takewhile(lambda each: each.endswith(".py"), session.posargs))
+    options = session.posargs[len(named) :]
+    for path in named or sorted(str(each) for each in (CHECKOUT / "tests" / "bench").glob("bench_*.py")):
+        # The guest and the environments that a bench takes are those in our cache, not in that of the private home.
+        env = {"PYTHONPATH": str(linked()), "XDG_CACHE_HOME": str(CACHE.parent)}
+        run(session, CHECKOUT, tools, "python", path, *options, env=env)
 
 
 @nox.session(venv_backend="none")
