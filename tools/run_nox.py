@@ -146,7 +146,7 @@ def main(arguments: Sequence[str]) -> int:
         codes = [run.end() for run in runs]
         for guest in () if arguments else ("checks", "beside"):
             Guest(guest).power_cut()
-        for run in runs if not sys.stdout.isatty() else ():
+        for run in () if arguments or sys.stdout.isatty() else runs:
             print("".join(run.failures()), end="", flush=True)
         print(summary(*(run.report for run in runs)), flush=True)
     return max(codes, key=abs)
