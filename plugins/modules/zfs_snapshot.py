@@ -233,7 +233,7 @@ results:
       sample: 1795311000.25
     frees_together_bytes:
       description:
-        - How many bytes are freed by all that this call removes of the dataset, as C(zfs destroy -nvp) tells. In check
+        - How many bytes are freed by all that this call removes of the dataset, as C(zfs destroy -vp) tells. In check
           mode too. Each result of the dataset has the same number.
         - For an aside, what it uses.
       type: int

@@ -84,7 +84,8 @@ autoprune = yes
 """
 INSTALL = (
     "command -v sanoid >/dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends sanoid; };"
-    "systemctl disable -q --now sanoid.timer; modprobe zfs; zpool destroy -f bench 2>/dev/null; true"
+    "systemctl disable -q --now sanoid.timer; mkdir -p /etc/sanoid; modprobe zfs;"
+    "zpool destroy -f bench 2>/dev/null; true"
 )
 PREPARE = (
     "zpool create -f -O atime=off bench /dev/ubdb && zfs create bench/one && zfs create bench/set && "

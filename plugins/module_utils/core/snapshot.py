@@ -15,7 +15,7 @@ from typing import Any
 def timestamp(epoch: int) -> str:
     """Return seconds since the epoch as ISO 8601 in UTC, such as ``2026-11-22T01:30:00Z``."""
     moment = datetime.datetime.fromtimestamp(epoch, tz=datetime.timezone.utc)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.isoformat(timespec="seconds")[: -len("+00:00")] + "Z"
 
 
 def parse_timestamp(text: str) -> int:

@@ -25,9 +25,9 @@ from ...lock import host_lock
 from . import names as rules
 from . import properties as props
 from .asides import Aside, destroy_aside
-from .changes import Describing, Taking, destroy, freed_by, left_of, recover_replacements
+from .changes import Describing, Taking, destroy_freeing, freed_by, left_of, recover_replacements
 from .facts import Facts
-from .listing import Dataset, Row, datasets_below, snapshots_called
+from .listing import Dataset, Row, datasets_below, datasets_with, snapshots_called
 from .options import ZfsOptions
 from .returning import Returning, Wish
 from .tool import Zfs
@@ -49,6 +49,7 @@ class ZfsBackend(Immediate):
         self.warnings: list[str] = []
         self.targets: list[Dataset] = []
         self._desired = Desired(state="present")
+        self._writing = False
         self._facts = Facts(self.zfs, options, self.roots)
         self._prepared: dict[Change, None] = {}  # creations; a set that keeps its order
         self._taking: Taking | None = None
@@ -90,6 +91,7 @@ class ZfsBackend(Immediate):
     @contextlib.contextmanager
     def session(self, writing: bool) -> Iterator[None]:
         """Find the datasets; for ``writing`` lock, and recover what killed runs left."""
+        self._writing = writing
         with contextlib.ExitStack() as stack:
             if writing:
                 stack.enter_context(host_lock("zfs", self.options.lock_timeout, "change ZFS datasets"))
@@ -120,7 +122,13 @@ class ZfsBackend(Immediate):
         self._facts.targets = self.targets
 
     def _look(self) -> tuple[list[Dataset], list[str]]:
-        found = datasets_below(self.zfs, self.roots, self.options.recursive)
+        name = self._desired.name or ""
+        by_name = self._desired.state in ("present", "absent") and not self.options.recursive and not is_aside(name)
+        # `zfs list` refuses names that are too long; what comes later says that better.
+        if by_name and name and all(len(f"{root}@{name}") <= rules.LONGEST for root in self.roots):
+            found, self._facts.listed = datasets_with(self.zfs, self.roots, name)
+        else:
+            found = datasets_below(self.zfs, self.roots, self.options.recursive)
         there = {each.name for each in found}
         return found, [name for name in self.roots if name not in there]
 
@@ -141,10 +149,13 @@ class ZfsBackend(Immediate):
         return self._facts.situations(desired)
 
     def estimate(self, changes: Sequence[Change]) -> Sequence[Mapping[str, Any]]:
-        """Tell what removing snapshots frees: of one dataset all together, since they share blocks."""
+        """Tell what removing snapshots frees: of one dataset all together, since they share blocks.
+
+        Only in check mode: otherwise what destroys them says so, and asking it twice takes half as long again.
+        """
         by_target: dict[str, list[str]] = {}
         for change in changes:
-            if change.verb == core.DESTROY and not is_aside(change.name):
+            if change.verb == core.DESTROY and not is_aside(change.name) and not self._writing:
                 by_target.setdefault(change.target, []).append(change.name)
         freed = {
             target: freed_by(self.zfs, target, [name for name in names if not self._is_held(target, name)])
@@ -163,7 +174,7 @@ class ZfsBackend(Immediate):
             aside = self._facts.aside(change.target, change.name)
             removed = [row.name for row in aside.rows] if aside is not None else []
             return {"frees_together_bytes": aside.used if aside is not None else 0, "removes_snapshots": removed}
-        return {"frees_together_bytes": freed[change.target]}
+        return _told(change, freed)
 
     # -- changes -------------------------------------------------------------------------------------------------------
 
@@ -273,6 +284,7 @@ class ZfsBackend(Immediate):
     def _destroy(self, changes: Sequence[Change]) -> list[Outcome]:
         """Destroy, dataset by dataset. What is gone is gone: each dataset stands or fails for itself."""
         failed: dict[Change, RestorePointError] = {}
+        freed: dict[str, int] = {}
         by_target: dict[str, list[Change]] = {}
         asides: list[tuple[Change, Aside]] = []
         for change in changes:
@@ -282,16 +294,21 @@ class ZfsBackend(Immediate):
             else:
                 by_target.setdefault(change.target, []).append(change)
         for target, group in by_target.items():
-            self._destroy_of(target, group, failed)
+            bytes_freed = self._destroy_of(target, group, failed)
+            if bytes_freed is not None:
+                freed[target] = bytes_freed
         # What lies in another aside goes before it.
         for change, aside in sorted(asides, key=lambda pair: pair[1].dataset.name.count("/"), reverse=True):
             try:
                 destroy_aside(self.zfs, aside, f"remove {aside.name} of {aside.of}")
             except RestorePointError as error:
                 failed[change] = error
-        return [failed.get(change, {}) for change in changes]
+        return [failed.get(change, {} if is_aside(change.name) else _told(change, freed)) for change in changes]
 
-    def _destroy_of(self, target: str, changes: Sequence[Change], failed: dict[Change, RestorePointError]) -> None:
+    def _destroy_of(
+        self, target: str, changes: Sequence[Change], failed: dict[Change, RestorePointError]
+    ) -> int | None:
+        """Destroy these snapshots of one dataset; return the bytes that this frees, or None after a failure."""
         names = [change.name for change in changes]
         attempt = f"remove {', '.join(names[:5])}{' and others' if len(names) > 5 else ''} of {target}"
         released: list[str] = []
@@ -301,13 +318,14 @@ class ZfsBackend(Immediate):
                 if self.options.hold and row is not None and self.options.hold in (row.tags or ()):
                     self.zfs.run("release", self.options.hold, row.full, attempt=attempt)
                     released.append(row.full)
-            destroy(self.zfs, target, names, attempt)
+            return destroy_freeing(self.zfs, target, names, attempt)
         except RestorePointError as error:
             left = set(left_of(self.zfs, target, names, attempt))
             failed.update({change: error for change in changes if change.name in left})
             for full in released:
                 if full.partition("@")[2] in left:
                     self.zfs.run("hold", self.options.hold or "", full, attempt=f"hold {full} again")
+            return None
 
     # -- cloning -------------------------------------------------------------------------------------------------------
 
@@ -452,3 +470,8 @@ class ZfsBackend(Immediate):
             returning.finish()
             return returning.warnings
         return []
+
+
+def _told(change: Change, freed: Mapping[str, int]) -> Mapping[str, Any]:
+    """Return what a result says of the bytes that a removal frees, where they are known."""
+    return {"frees_together_bytes": freed[change.target]} if change.target in freed else {}

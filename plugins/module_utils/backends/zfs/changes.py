@@ -11,7 +11,7 @@ instant. So all that a call makes in a pool is made by one command, as far as it
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Callable
 
 from ...core.errors import RestorePointError, ToolError
@@ -142,12 +142,16 @@ def destroy(zfs: Zfs, target: str, names: Sequence[str], attempt: str) -> None:
     Never a range: what somebody else takes meanwhile must not go with it. A list is destroyed as a whole or not at all,
     where one of it is held or cloned. Raises ToolError where any is left.
     """
-    for batch in lists(names):
-        try:
-            zfs.run("destroy", f"{target}@{','.join(batch)}", attempt=attempt)
-        except ToolError as error:
-            if _NOTHING_TO_DESTROY not in error.reason:
-                raise
+    for _unused in _destructions(zfs, [], target, names, attempt):
+        pass
+
+
+def destroy_freeing(zfs: Zfs, target: str, names: Sequence[str], attempt: str) -> int:
+    """Destroy snapshots as ``destroy`` does, and return the bytes that this frees.
+
+    Also raises ToolError for an answer that cannot be read; they may be gone then.
+    """
+    return sum(parse_reclaim(text, attempt)[1] for text in _destructions(zfs, ["-vp"], target, names, attempt))
 
 
 def left_of(zfs: Zfs, target: str, names: Sequence[str], attempt: str) -> list[str]:
@@ -159,16 +163,17 @@ def left_of(zfs: Zfs, target: str, names: Sequence[str], attempt: str) -> list[s
 def freed_by(zfs: Zfs, target: str, names: Sequence[str]) -> int:
     """Return how many bytes destroying these snapshots of one dataset would free together. Touches nothing."""
     attempt = f"see what destroying snapshots of {target} would free"
-    freed = 0
+    return sum(parse_reclaim(text, attempt)[1] for text in _destructions(zfs, ["-nvp"], target, names, attempt))
+
+
+def _destructions(zfs: Zfs, options: Sequence[str], target: str, names: Sequence[str], attempt: str) -> Iterator[str]:
+    """Run `zfs destroy` in as few commands as the names need; yield what each prints that has found any."""
     for batch in lists(names):
         try:
-            printed = zfs.run("destroy", "-nvp", f"{target}@{','.join(batch)}", attempt=attempt).stdout
+            yield zfs.run("destroy", *options, f"{target}@{','.join(batch)}", attempt=attempt).stdout
         except ToolError as error:
             if _NOTHING_TO_DESTROY not in error.reason:
                 raise
-            continue
-        freed += parse_reclaim(printed, attempt)[1]
-    return freed
 
 
 class Describing:

@@ -18,7 +18,17 @@ from ...mounts import read_mounts
 from . import busy
 from . import properties as props
 from .asides import Aside, asides_of
-from .listing import DATASETS, Dataset, Row, own_values, snapshots_below, snapshots_called, snapshots_of, with_tags
+from .listing import (
+    DATASETS,
+    Dataset,
+    Row,
+    by_dataset,
+    own_values,
+    snapshots_below,
+    snapshots_called,
+    snapshots_of,
+    with_tags,
+)
 from .names import is_inside, pool_of
 from .options import ZfsOptions
 from .returning import Tree, group_top, hindrances, read_tree, tops
@@ -39,6 +49,8 @@ class Facts:
         self.options = options
         self.roots = tuple(roots)
         self.targets: list[Dataset] = []
+        #: The lines of the snapshots of the call's name, where they were listed together with the datasets.
+        self.listed: list[list[str]] | None = None
         self.newer_bookmarks: dict[str, list[str]] = {}
         self._rows: dict[str, list[Row]] = {}
         self._named: dict[str, dict[str, Row]] = {}  # made of _rows where it is asked for
@@ -86,7 +98,10 @@ class Facts:
         attempt = f"list the snapshots of {', '.join(self.names[:5])}{' and others' if len(self.targets) > 5 else ''}"
         name = desired.name or ""
         by_name = desired.state in ("present", "absent")
-        if by_name and not is_aside(name):
+        listed, self.listed = self.listed, None
+        if by_name and listed is not None:
+            self._rows = by_dataset(self.zfs, self.targets, listed, attempt)
+        elif by_name and not is_aside(name):
             self._rows = snapshots_called(self.zfs, self.targets, name, attempt)
         elif desired.state == "pruned" and desired.retention is None:
             self._rows = {}

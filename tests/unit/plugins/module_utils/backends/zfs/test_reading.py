@@ -13,7 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.restorepoint.core.plugins.module_utils import process
-from ansible_collections.restorepoint.core.plugins.module_utils.backends.zfs import grants, listing, names, tool
+from ansible_collections.restorepoint.core.plugins.module_utils.backends.zfs import (
+    changes,
+    grants,
+    listing,
+    names,
+    tool,
+)
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.zfs import properties as props
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import InvalidInput, ToolError
 
@@ -165,3 +171,56 @@ def test_a_host_without_zfs_or_its_module_is_told_what_to_do(tmp_path, monkeypat
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     with pytest.raises(ToolError, match="modprobe zfs"):
         tool.Zfs(10).run("list", attempt="list")
+
+
+class Tool(tool.Zfs):
+    """A `zfs` that answers with a text, and keeps what it was asked."""
+
+    def __init__(self, printed: str, complaints: str = "", rc: int = 0) -> None:
+        super().__init__(10)
+        self.done = process.Completed(printed, complaints, rc)
+        self.asked: list[tuple[str, ...]] = []
+
+    def run(self, *arguments, attempt, ok=(0,)):
+        self.asked.append(arguments)
+        return self.done
+
+
+def test_one_listing_tells_datasets_from_their_snapshots_and_from_what_is_missing():
+    # name, type, owner, description, labels, aside, return, replacing, creation, createtxg, guid, used, referenced, ...
+    lines = [
+        "tank/a\tfilesystem\tdaily\t-\t-\t-\t{}\t-\t1700000000\t7\t99\t512\t1024\t-\t-\n",
+        "tank/a@x\tsnapshot\tdaily\t-\t-\t-\t{}\t-\t1700000001\t8\t100\t0\t1024\t1\ttank/c,tank/d\n",
+        "tank/b\tvolume\t-\t-\t-\t-\t-\t-\t1700000000\t7\t98\t512\t1024\t-\t-\n",
+    ]
+    complaints = "cannot open 'tank/b@x': dataset does not exist\n"
+    zfs = Tool("".join(lines), complaints, 1)
+    datasets, snapshots = listing.datasets_with(zfs, ["tank/a", "tank/b"], "x")
+    assert datasets == [
+        listing.Dataset("tank/a", "filesystem", inherits=True, marked=True),
+        listing.Dataset("tank/b", "volume"),
+    ]
+    assert len(zfs.asked) == 1
+    row = listing.by_dataset(zfs, [listing.Dataset("tank/a", "filesystem")], snapshots, "look")["tank/a"][0]
+    assert (row.full, row.created, row.txg, row.guid, row.holds) == ("tank/a@x", 1700000001, 8, "100", 1)
+    assert (row.clones, row.own) == (("tank/c", "tank/d"), {props.OWNER: "daily"})
+
+
+def test_a_removal_is_one_command_that_says_itself_what_it_frees():
+    zfs = Tool("destroy\ttank@a\ndestroy\ttank@b\nreclaim\t4096\n")
+    assert changes.destroy_freeing(zfs, "tank", ["a", "b"], "remove") == 4096
+    assert zfs.asked == [("destroy", "-vp", "tank@a,b")]
+
+
+def test_what_a_removal_would_free_is_asked_without_removing():
+    zfs = Tool("destroy\ttank@a\nreclaim\t4096\n")
+    assert changes.freed_by(zfs, "tank", ["a"]) == 4096
+    assert zfs.asked == [("destroy", "-nvp", "tank@a")]
+
+
+def test_a_removal_that_nobody_asks_about_does_not_fail_for_what_is_printed():
+    zfs = Tool("not what was expected")
+    changes.destroy(zfs, "tank", ["a"], "remove")
+    assert zfs.asked == [("destroy", "tank@a")]
+    with pytest.raises(ToolError, match="cannot be read"):
+        changes.destroy_freeing(zfs, "tank", ["a"], "remove")
