@@ -42,7 +42,7 @@ GUEST_IP, HOST_IP = "10.99.0.2", "10.99.0.1"
 DISKS = 4
 DISK_BYTES = 2 << 30
 BOOT_SECONDS = 150.0
-#: Run at each boot, since starting a program takes long here. Nothing of it changes what LVM, ZFS or udev do to storage:
+#: Run at each boot, since starting a program takes long here. Nothing of it changes what is done to storage:
 #: udev does not look again at a disk each time somebody has written to it, nor start ZFS's script for names of trays;
 #: LVM writes no copies of its metadata into /etc, looks for no D-Bus service, and touches 8 MB less memory.
 QUICKER = r"""

@@ -34,6 +34,7 @@ def add_shaky_disk(guest, request):
         assert not guest.succeeds("test", "-e", "/dev/mapper/shaky")
 
     request.addfinalizer(remove)
+    guest.run("dd", "if=/dev/zero", "of=/dev/ubdc", "bs=1M", "count=4", "conv=fsync", "status=none")
     guest.run("dmsetup", "create", "shaky", "--table", f"0 {SECTORS} {WORKING}")
     guest.script("pvcreate -qy /dev/mapper/shaky && vgextend -q vg0 /dev/mapper/shaky")
 
@@ -68,9 +69,9 @@ def test_a_merge_that_the_kernel_gives_up_is_an_error_and_the_next_run_ends_well
     guest.run("pvchange", "-q", "-xy", "/dev/ubdb")
     storage.put("lv1", "two")
     shaky_disk(guest, 2048 + 16)
-    options = {"name": "first", "state": "rolled_back", "wait_timeout": 60}
+    options = {"name": "first", "state": "rolled_back", "wait_timeout": "60s"}
     for _again in range(2):
-        with pytest.raises(Failed, match=r"the kernel has given the merge up.*lvchange --refresh vg0/lv1"):
+        with pytest.raises(Failed, match=r"the kernel has given the merge .*lvchange --refresh vg0/lv1"):
             storage.snapshot(volume, **options)
     shaky_disk(guest, SECTORS)
     guest.run("lvchange", "--refresh", volume)
