@@ -126,7 +126,8 @@ def wait(request: dict[str, Any]) -> dict[str, Any]:
 def write(request: dict[str, Any]) -> dict[str, Any]:
     """Write files, through to the disk."""
     for each in request["write"]:
-        with open(each["path"], "wb", opener=lambda path, flags: os.open(path, flags, each["mode"])) as file:
+        descriptor = os.open(each["path"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, each["mode"])
+        with open(descriptor, "wb") as file:
             file.write(each["content"].encode("utf-8", "surrogateescape"))
             file.flush()
             os.fsync(file.fileno())

@@ -71,10 +71,11 @@ def test_a_merge_that_the_kernel_gives_up_is_an_error_and_the_next_run_ends_well
     shaky_disk(guest, 2048 + 16)
     options = {"name": "first", "state": "rolled_back", "wait_timeout": "60s"}
     for _again in range(2):
-        with pytest.raises(Failed, match=r"the kernel has given the merge .*lvchange --refresh vg0/lv1"):
+        with pytest.raises(Failed, match=r"the kernel has given the merge .*lvchange -ay vg0/lv1"):
             storage.snapshot(volume, **options)
     shaky_disk(guest, SECTORS)
-    guest.run("lvchange", "--refresh", volume)
+    guest.run("lvchange", "-an", volume)
+    guest.run("lvchange", "-ay", volume)
     storage.snapshot(volume, **options)
     for _unused in range(30):
         if storage.info(volume)["volumes"][0]["merge"] is None:

@@ -42,7 +42,9 @@ def health(target: Volume, group: Group) -> Iterator[Blocker]:
     if target.suspended:
         yield Blocker(path, "it is suspended", f"resume it: dmsetup resume, or lvchange --refresh {path}", MAKES)
     if target.merge_failed:
-        remedy = f"look at the kernel's log, mend the disks, and `lvchange --refresh {path}`, which goes on with it"
+        remedy = (
+            f"mend the disks that its log names, and activate it anew: `lvchange -an {path}`, `lvchange -ay {path}`"
+        )
         yield Blocker(path, "the kernel has given the merge of a snapshot into it up", remedy, MAKES)
     elif target.merging:
         remedy = "wait until that has ended, or activate it anew where the merge waits for that"

@@ -181,8 +181,9 @@ def why_not_ready(volume: Volume) -> str | None:
     if volume.invalid:
         return "it overflowed: it was too small for what was overwritten since, and its content is lost"
     if volume.merge_failed:
+        origin = f"{volume.vg}/{volume.origin}"
         how = (
-            f"mend the disks that its log names; `lvchange --refresh {volume.vg}/{volume.origin}` then goes on with it"
+            f"mend the disks that its log names, and activate it anew: `lvchange -an {origin}`, `lvchange -ay {origin}`"
         )
         return f"the kernel has given the merge of it up: {how}"
     if volume.merging:

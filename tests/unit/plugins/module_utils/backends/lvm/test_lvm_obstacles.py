@@ -38,7 +38,7 @@ def told(blockers):
         ({"health": "partial"}, {}, ["LVM says of it: partial"]),
         ({"suspended": True}, {}, ["it is suspended", "lvchange --refresh vg0/a"]),
         ({"merging": True}, {}, ["is being merged into it"]),
-        ({"merging": True, "merge_failed": True}, {}, ["given the merge", "lvchange --refresh vg0/a"]),
+        ({"merging": True, "merge_failed": True}, {}, ["given the merge", "lvchange -ay vg0/a"]),
     ],
 )
 def test_what_is_not_well_is_one_blocker_with_a_way_out(of_volume, of_group, words):
@@ -52,7 +52,7 @@ def test_a_sound_volume_in_a_sound_group_has_no_blocker():
 
 def test_a_merge_that_failed_is_told_before_that_it_is_under_way():
     failed = volume("a.first", origin="a", roles=THICK, merging=True, merge_failed=True)
-    assert "lvchange --refresh vg0/a" in view.why_not_ready(failed)
+    assert "lvchange -ay vg0/a" in view.why_not_ready(failed)
 
 
 @pytest.mark.parametrize(
