@@ -10,7 +10,8 @@ NOX := $(PYTHON) tools/run_nox.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test units matrix sanity integration molecule lab lint format types ansible-lint licence importer \
-	docs changelog bench bench-pve pythons clean guest guest-reset guest-stop guest-ssh guest-tests
+	docs changelog bench bench-pve bench-csi pythons clean guest guest-reset guest-stop guest-ssh guest-tests cluster \
+	cluster-reset cluster-stop cluster-tests
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +22,7 @@ demo: ## See it work: no root needed, under two minutes
 test: ## Everything below that can fail, as CI runs it
 	@$(PYTHON) tools/debian_packages.py
 	@$(PYTHON) tools/guest.py build-behind
+	@$(PYTHON) tools/cluster.py build-behind
 	@$(NOX)
 
 units: ## Unit tests with pytest alone, for while you work
@@ -56,6 +58,18 @@ guest-ssh: ## A shell in it, or ARGS="COMMAND"
 guest-tests: ## Tests in the guest; RP_GUEST=NAME takes one of your own, RP_GUEST_KEEP=1 leaves its disks
 	@$(NOX) --session guest-tests -- $(ARGS)
 
+cluster: ## Start a real Kubernetes control plane with CSI snapshots (no root; built at the first time)
+	@$(PYTHON) tools/cluster.py start
+
+cluster-reset: ## The same, with nothing in it
+	@$(PYTHON) tools/cluster.py reset
+
+cluster-stop: ## End it
+	@$(PYTHON) tools/cluster.py stop
+
+cluster-tests: ## Tests on it; RP_CLUSTER=NAME takes one that runs, KUBECONFIG_LAB=FILE one of yours
+	@$(NOX) --session cluster-tests -- $(ARGS)
+
 lint: ## ruff and yamllint
 	@$(NOX) --session lint
 
@@ -84,11 +98,15 @@ bench: ## Side by side with what others do; ARGS=tests/bench/bench_zfs.py for on
 	@$(NOX) --session bench -- $(ARGS)
 
 bench-pve: ## Proxmox VE alone: beside a loop over community.proxmox
-	@$(NOX) --session bench -- tests/bench/bench_pve.py
+	@$(NOX) --session bench -- tests/bench/bench_pve.py $(ARGS)
+
+bench-csi: ## Kubernetes alone: beside kubernetes.core
+	@$(NOX) --session bench -- tests/bench/bench_csi.py $(ARGS)
 
 pythons: ## Show which Pythons of this machine are used
 	@$(PYTHON) tools/pythons.py
 
 clean: ## Remove what the targets above left behind, the cache included
 	@$(PYTHON) tools/guest.py end-all
+	@$(PYTHON) tools/cluster.py end-all
 	rm -rf docs/_build tests/output .nox .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis "$(CACHE)"

@@ -11,6 +11,7 @@ is set in antsibull-nox.toml.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -18,13 +19,15 @@ import pathlib
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import nox
 from antsibull_nox import load_antsibull_nox_toml
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "tools"))
 
+import cluster as clusters
 from cores import CORES, Core, newest_core
 from environments import CACHE, CHECKOUT, environment, locked
 from guest import Guest, Unavailable
@@ -258,22 +261,50 @@ def integration(session: nox.Session) -> None:
         run(session, collection, tools, "ansible-test", "integration", "--local", *rights, *left_out, *session.posargs)
 
 
-def scenarios_in_the_guest() -> list[str]:
-    """Return the molecule scenarios that act on the guest: they converge the group ``storage``."""
+def scenarios_on(group: str) -> list[str]:
+    """Return the molecule scenarios that converge a group: ``storage`` is the guest, ``cluster`` the control plane."""
     plays = sorted((CHECKOUT / "molecule").glob("*/converge.yml"))
-    return [path.parent.name for path in plays if "hosts: storage" in path.read_text()]
+    return [path.parent.name for path in plays if f"hosts: {group}\n" in path.read_text()]
+
+
+@contextlib.contextmanager
+def running_cluster(session: nox.Session, purpose: str) -> Iterator[clusters.Cluster | None]:
+    """Give a cluster of this session's own; None where none can be had, which is an error in CI."""
+    reason = clusters.lack()
+    if reason:
+        if os.environ.get("CI") == "true":
+            session.error(reason)
+        session.log(reason)
+        yield None
+        return
+    cluster = clusters.Cluster(f"{purpose}-{os.getpid()}")
+    try:
+        clusters.behind("guard", cluster.name, str(os.getpid()))
+        cluster.start(fresh=True)
+        yield cluster
+    finally:
+        cluster.remove()
 
 
 @nox.session(venv_backend="none")
 def molecule(session: nox.Session) -> None:
     """Run every molecule scenario, or ``-s NAME``, and see to it that each one really did something."""
-    tools = ansible_with("molecule", "molecule", "jmespath")
-    abroad = scenarios_in_the_guest()
-    guest = booted_guest(session) if set(abroad) & set(session.posargs or abroad) else None
-    chosen = session.posargs or ["--all", *(word for name in ([] if guest else abroad) for word in ("--exclude", name))]
-    with staged() as collection:
+    tools = ansible_with("molecule", "molecule", "jmespath", "kubernetes")
+    abroad = {group: scenarios_on(group) for group in ("storage", "cluster")}
+    wanted = {group for group, names in abroad.items() if set(names) & set(session.posargs or names)}
+    with contextlib.ExitStack() as stack:
+        found: dict[str, Any] = {}
+        guest = booted_guest(session) if "storage" in wanted else None
         if guest:
-            (collection / "molecule" / "inventory" / "guest.yml").write_text(json.dumps(guest.inventory()))
+            found["storage"] = guest.inventory()
+        cluster = stack.enter_context(running_cluster(session, "molecule")) if "cluster" in wanted else None
+        if cluster:
+            found["cluster"] = inventory_of(cluster)
+        left_out = [name for group, names in abroad.items() if group not in found for name in names]
+        chosen = session.posargs or ["--all", *(word for name in left_out for word in ("--exclude", name))]
+        collection = stack.enter_context(staged())
+        for group, inventory in found.items():
+            (collection / "molecule" / "inventory" / f"{group}.yml").write_text(json.dumps(inventory))
         log = collection.parents[2] / "ansible.log"
         env = {
             "ANSIBLE_COLLECTIONS_PATH": str(collection.parents[2]),
@@ -292,6 +323,42 @@ def molecule(session: nox.Session) -> None:
     session.log(f"{plays} plays ran")
     if not plays or idle > 0:
         session.error("A play ran no task, so a scenario proved nothing: look at its playbooks.")
+
+
+def inventory_of(cluster: clusters.Cluster) -> dict[str, Any]:
+    """Return an inventory with one host, ``lab``, from which the cluster's API is spoken to."""
+    variables = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+        "scenario_kubeconfig": str(cluster.kubeconfig),
+        "scenario_api": cluster.server,
+        "scenario_token": cluster.token,
+        "scenario_ca": str(cluster.ca),
+        "scenario_crds": str(cluster.parts / "crds"),
+    }
+    return {"cluster": {"hosts": {"lab": variables}}}
+
+
+#: A file of tests is one process's: some have a cluster of their own.
+SHARED = (f"-n{os.cpu_count() or 1}", "--dist=loadfile")
+
+
+@nox.session(name="cluster-tests", venv_backend="none")
+def cluster_tests(session: nox.Session) -> None:
+    """Run the tests on a real Kubernetes control plane; arguments go to pytest.
+
+    Their time is mostly the controllers', so there is a process for each core. They share a cluster, and files that
+    end its parts have one of their own. KUBECONFIG_LAB names another one, RP_CLUSTER one of ours that runs.
+    """
+    if os.environ.get("KUBECONFIG_LAB") or "RP_CLUSTER" in os.environ or clusters.lack():
+        pytest(session, "tests/cluster", *SHARED)
+        return
+    with running_cluster(session, "nox") as cluster:
+        os.environ["RP_CLUSTER"] = cluster.name if cluster else ""
+        try:
+            pytest(session, "tests/cluster", *SHARED)
+        finally:
+            del os.environ["RP_CLUSTER"]
 
 
 @nox.session(name="ansible-lint", venv_backend="none")
@@ -351,10 +418,16 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", default=False)
 def bench(session: nox.Session) -> None:
-    """Measure side by side with what others do; arguments name files of tests/bench, without any all of them run."""
+    """Measure side by side with what others do; arguments name files of tests/bench, without any all of them run.
+
+    Other arguments are options of those files.
+    """
     tools = ansible_with("pytest", *unit_packages())
-    for path in session.posargs or sorted(str(each) for each in (CHECKOUT / "tests" / "bench").glob("bench_*.py")):
-        run(session, CHECKOUT, tools, "python", path, env={"PYTHONPATH": str(linked())})
+    named = [word for word in session.posargs if (CHECKOUT / word).is_file()]
+    options = [word for word in session.posargs if word not in named]
+    env = {"PYTHONPATH": str(linked()), "XDG_CACHE_HOME": str(CACHE.parent)}
+    for path in named or sorted(str(each) for each in (CHECKOUT / "tests" / "bench").glob("bench_*.py")):
+        run(session, CHECKOUT, tools, "python", path, *options, env=env)
 
 
 @nox.session(venv_backend="none")

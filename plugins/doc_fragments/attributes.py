@@ -75,6 +75,16 @@ attributes:
       - restorepoint.core.btrfs
 """
 
+    ACTIONGROUP_CSI = r"""
+options: {}
+attributes:
+  action_group:
+    description: Use C(group/restorepoint.core.csi) in C(module_defaults) to set defaults for this module.
+    support: full
+    membership:
+      - restorepoint.core.csi
+"""
+
     ACTIONGROUP_PVE = r"""
 options: {}
 attributes:

@@ -33,6 +33,56 @@ options:
     description:
       - What Kubernetes calls the host that the module runs on. Its host name when this is not set.
     type: str
+  other_nodes:
+    description:
+      - What becomes of claims whose volumes lie on other nodes. With V(skip), each node takes its own when the same
+        claims are given to all, and a node that has none changes nothing.
+      - With V(skip), a volume that names no node is an error.
+    type: str
+    choices: [fail, skip]
+    default: fail
+  claims:
+    description:
+      - Claims whose directories are known already, instead of O(path). The filter
+        P(restorepoint.core.claims_by_host#filter) gives the list for each host, so that neither the Kubernetes API nor
+        the C(kubernetes) package is needed on the node.
+      - An empty list means that there is nothing to do on this host.
+    type: list
+    elements: dict
+    suboptions:
+      namespace:
+        description: The claim's namespace.
+        type: str
+        required: true
+      pvc:
+        description: The claim's name.
+        type: str
+        required: true
+      pv:
+        description: The name of its volume.
+        type: str
+        required: true
+      path:
+        description: The volume's directory on this host.
+        type: path
+        required: true
+      node:
+        description: What Kubernetes calls this host.
+        type: str
+        required: true
+      nodes:
+        description: Not needed. It is there because the filter passes it on.
+        type: list
+        elements: str
+      kind:
+        description: Not needed.
+        type: str
+      uid:
+        description: Not needed.
+        type: str
+      storage_class:
+        description: Not needed.
+        type: str
   store:
     description:
       - The folder for the snapshots, an absolute path outside of every target. It is made, with mode 0700, when it is

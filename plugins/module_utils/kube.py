@@ -2,82 +2,79 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The door to a Kubernetes API: log in as the options say, ask, and turn every failure into one sentence.
+"""The door to a Kubernetes API: ask, change, watch, and turn every failure into one sentence.
 
-Login (kubeconfig, exec plugins, service account) is the work of the ``kubernetes`` package, 24 or newer, which is
-imported when a client is made and not before. Of it only the dynamic client is used, with full paths: its typed APIs
-take most of a second to import, and its discovery costs three requests and a cache file in a shared folder. Imports
-the core; called by the modules of claims (bridge/kubernetes.py holds their options), later by the csi backend.
+Logging in is kube_login.py's. Objects come and go as plain dicts, as the API has them. Reads are repeated when the
+server is busy, restarting or away for a moment; writes where that is safe. Imports the core and the login; called by
+kube_claims.py and the csi backend.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib
 import json
-import os
-import re
 import time
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Callable, NoReturn
+import uuid
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Callable, NoReturn, TypeVar
 
-from .core.claims import (
-    ClaimVolume,
-    check_request,
-    missing_claim,
-    raise_all,
-    resolve_all,
-    select_claims,
-    volume_name,
-)
-from .core.errors import InvalidInput, RestorePointError
+from .kube_login import KubeError, log_in
+from .kube_resources import REVIEWS, Resource
 
-OLDEST_PACKAGE = 24
 #: Seconds to wait for a connection, and for an answer to go on.
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 30.0
-#: Reading is repeated after these pauses (seconds) when the server is busy, restarting, or not reachable for a moment.
+#: Requests are repeated after these pauses (seconds) when the server is busy, restarting, or away for a moment.
 PAUSES = (0.2, 0.5, 1.0, 2.0)
 _LONGEST_RETRY_AFTER = 5.0
 _TRANSIENT = (429, 500, 502, 503, 504)
-#: From how many volumes on one list of all volumes is cheaper than a request for each.
-_LIST_FROM = 4
-#: Under which name a configuration holds the token: packages before 36 know the first, newer ones the second.
-_TOKEN_NAMES = ("authorization", "BearerToken")
-_FILE_OPTIONS = ("ca_cert", "client_cert", "client_key")
-_CLAIMS = "persistentvolumeclaims"
-_VOLUMES = "persistentvolumes"
+#: How many objects a list takes at a time.
+_PAGE = 500
+#: The longest that one watch lasts (seconds): a connection that died in silence costs no more than this.
+WATCH_SECONDS = 60.0
+#: Annotation with the run that made an object: after a lost answer, a create knows its own object by it.
+RUN = "restorepoint.core/run"
+_Result = TypeVar("_Result")
 
 
-class MissingLibrary(RestorePointError):
-    """A Python package is not installed. ``library`` is its name, ``traceback`` that of the failed import."""
-
-    def __init__(self, attempt: str, library: str, traceback: str) -> None:
-        super().__init__(
-            attempt,
-            f"the Python package {library} cannot be imported",
-            f"install {library} for the Python that runs the module",
-        )
-        self.library = library
-        self.traceback = traceback
+class Gone(KubeError):
+    """What was watched from, or listed on from, is too old for the server: list anew."""
 
 
-class KubeError(RestorePointError):
-    """The Kubernetes API could not be asked, or refused. ``status`` is the HTTP status, 0 when there was none."""
+@dataclass(frozen=True)
+class Listing:
+    """Objects, and the resourceVersion from which a watch goes on."""
 
-    def __init__(self, attempt: str, reason: str, remedy: str, status: int = 0) -> None:
-        super().__init__(attempt, reason, remedy)
-        self.status = status
+    items: tuple[dict[str, Any], ...]
+    version: str
+
+
+@dataclass(frozen=True)
+class Access:
+    """One thing a caller may need to be allowed: a verb on a kind, in a namespace or everywhere, of a name or any."""
+
+    verb: str
+    resource: Resource
+    namespace: str | None = None
+    name: str | None = None
+    subresource: str | None = None
+
+    def __str__(self) -> str:
+        what = self.resource.full_name + (f"/{self.subresource}" if self.subresource else "")
+        return f"{self.verb} on {what}" + (f" in namespace {self.namespace}" if self.namespace else "")
 
 
 class KubeClient:
     """One login to one API server.
 
+    ``requests`` counts what was sent, repetitions included. ``run`` is a mark of this client's own, for the annotation
+    RUN of what it creates.
+
     Args:
         options: the connection options, named as in bridge/kubernetes.py; absent and None mean the same.
         timeout: seconds to wait for an answer.
         sleep: waits for so many seconds between two attempts.
+        patience: seconds of pauses in all for which a request is repeated; None for the few of PAUSES.
 
     Raises:
         MissingLibrary, InvalidInput (options that cannot be right), KubeError (no usable login).
@@ -88,388 +85,402 @@ class KubeClient:
         options: Mapping[str, Any],
         timeout: float = READ_TIMEOUT,
         sleep: Callable[[float], None] = time.sleep,
+        patience: float | None = None,
     ) -> None:
-        given = {name: value for name, value in options.items() if value not in (None, "", [], {})}
-        _check_options(given)
-        configuration = _login(given)
-        self.host = re.sub(r"//[^/@]*@", "//", str(configuration.host))
-        self._timeout = (min(CONNECT_TIMEOUT, timeout), timeout)
+        login = log_in(options)
+        self.host = login.host
+        self.requests = 0
+        self.run = uuid.uuid4().hex[:12]
+        self.patience = patience
+        self._timeout = timeout
         self._sleep = sleep
-        self._secrets = secrets_of(given) + _header_secrets(configuration)
-        self._client = _dynamic_client(configuration, given)
+        self._secrets = login.secrets
+        self._client = login.client
+
+    # Reading
 
     def get(
         self,
         attempt: str,
-        resource: str,
+        resource: Resource,
         namespace: str | None = None,
-        name: str | None = None,
-        selector: str | None = None,
+        name: str = "",
+        subresource: str | None = None,
     ) -> dict[str, Any]:
-        """Return one object of the core API group, or a list of them, as plain JSON.
+        """Return one object.
 
         Args:
-            attempt: what this is for, for the message of a failure: ``list the claims of namespace 'x'``.
-            resource: the plural name, such as ``persistentvolumeclaims``.
-            name: one object; without it they are listed, all or those that match the label ``selector``.
+            attempt: what this is for, for the message of a failure: ``look up claim shop/data``.
 
         Raises:
             KubeError: for everything that is not an answer; its ``status`` is 404 when there is no such object.
         """
-        path = "/api/v1" + (f"/namespaces/{namespace}" if namespace else "") + f"/{resource}"
-        path += f"/{name}" if name else ""
-        asked = f"{'get' if name else 'list'} on {resource}" + (f" in namespace {namespace}" if namespace else "")
-        query = [("labelSelector", selector)] if selector else []
-        pauses = iter(PAUSES)
+        call = _Call("get", resource, namespace, name, subresource=subresource)
+        return self._repeated(attempt, call, lambda: self._ask(call))
+
+    def list_objects(
+        self,
+        attempt: str,
+        resource: Resource,
+        namespace: str | None = None,
+        selector: str | None = None,
+        fields: str | None = None,
+    ) -> Listing:
+        """Return the objects of a namespace, or of all, that match a label selector and a field selector.
+
+        Raises:
+            KubeError: for everything that is not a list.
+        """
+        try:
+            return self._pages(attempt, resource, namespace, selector, fields, _PAGE)
+        except Gone:  # the list changed for longer than the server remembers: take it in one piece
+            return self._pages(attempt, resource, namespace, selector, fields, None)
+
+    def _pages(
+        self,
+        attempt: str,
+        resource: Resource,
+        namespace: str | None,
+        selector: str | None,
+        fields: str | None,
+        limit: int | None,
+    ) -> Listing:
+        items: list[dict[str, Any]] = []
+        following = None
+        while True:
+            query = {"labelSelector": selector, "fieldSelector": fields, "limit": limit, "continue": following}
+            call = _Call("list", resource, namespace, query=query)
+            answer = self._repeated(attempt, call, lambda call=call: self._ask(call))  # type: ignore[misc]
+            page = answer.get("items")
+            if not isinstance(page, list) or not all(isinstance(each, dict) for each in page):
+                reason = f"{self.host} did not answer with a list"
+                raise KubeError(attempt, reason, "check that host is a Kubernetes API")
+            items += page
+            metadata = answer.get("metadata") or {}
+            following = metadata.get("continue")
+            if not following:
+                return Listing(tuple(items), str(metadata.get("resourceVersion") or ""))
+
+    def watch(
+        self,
+        attempt: str,
+        resource: Resource,
+        version: str,
+        seconds: float,
+        namespace: str | None = None,
+        selector: str | None = None,
+        fields: str | None = None,
+    ) -> Generator[tuple[str, dict[str, Any]], None, None]:
+        """Yield (ADDED, MODIFIED, DELETED or BOOKMARK, object) of what changes after a resourceVersion.
+
+        It ends by itself when the seconds are over (at most WATCH_SECONDS), when the server closes it, and when the
+        connection is lost: go on from the last resourceVersion seen, bookmarks included, or list anew.
+
+        Raises:
+            Gone: the server does not remember that version.
+            KubeError: refused; its ``transient`` says whether it may go better in a moment.
+        """
+        seconds = max(1.0, min(seconds, WATCH_SECONDS))
+        query = {
+            "watch": "true",
+            "resourceVersion": version,
+            "timeoutSeconds": int(seconds),
+            "allowWatchBookmarks": "true",
+            "labelSelector": selector,
+            "fieldSelector": fields,
+        }
+        call = _Call("watch", resource, namespace, query=query)
+        try:
+            # The server ends it in time; a server that does not is given little longer.
+            answer = self._send(call, seconds + 5)
+        except Exception as error:
+            self._raise(attempt, call, _failure(error))
+        try:
+            for line in _lines(answer):
+                yield self._event(attempt, call, line)
+        except _CutOff:
+            return
+        finally:
+            answer.close()
+            answer.release_conn()
+
+    def _event(self, attempt: str, call: _Call, line: bytes) -> tuple[str, dict[str, Any]]:
+        event = _parsed(line)
+        word, item = event.get("type"), event.get("object")
+        if not isinstance(word, str) or not isinstance(item, dict):
+            raise KubeError(
+                attempt, f"{self.host} sent an event of no known form", "check that host is a Kubernetes API"
+            )
+        if word == "ERROR":
+            status = int(item.get("code") or 0)
+            said = _short(item.get("message") or "no reason given")
+            self._raise(attempt, call, _Failure(status, said, 0.0, ValueError(said), str(item.get("reason") or "")))
+        return word, item
+
+    def serves(self, group: str) -> tuple[str, ...]:
+        """Return the versions of an API group that the server has, the preferred one first; none for no such group."""
+        call = _Call("get", Resource(group, "", "", "", namespaced=False), path=f"/apis/{group}")
+        try:
+            answer = self._repeated(f"find API group {group}", call, lambda: self._ask(call))
+        except KubeError as error:
+            if error.status == 404:
+                return ()
+            raise
+        versions = [str(each.get("version")) for each in answer.get("versions") or []]
+        preferred = (answer.get("preferredVersion") or {}).get("version")
+        return tuple(sorted(versions, key=lambda each: each != preferred))
+
+    def find_kind(self, attempt: str, api_version: str, kind: str) -> Resource | None:
+        """Return the resource that has objects of a kind; None where the server has no such kind.
+
+        Raises:
+            KubeError: the server cannot be asked.
+        """
+        group, slash, version = api_version.partition("/")
+        group, version = (group, version) if slash else ("", group)
+        path = f"/apis/{group}/{version}" if group else f"/api/{version}"
+        call = _Call("get", Resource(group, version, "", kind, namespaced=False), path=path)
+        try:
+            answer = self._repeated(attempt, call, lambda: self._ask(call))
+        except KubeError as error:
+            if error.status == 404:
+                return None
+            raise
+        for each in answer.get("resources") or []:
+            if each.get("kind") == kind and "/" not in str(each.get("name")):
+                return Resource(group, version, str(each["name"]), kind, bool(each.get("namespaced")))
+        return None
+
+    def denied(self, wanted: Sequence[Access]) -> list[Access]:
+        """Return those of the wanted things that this login is not allowed. One request for each."""
+        return [each for each in dict.fromkeys(wanted) if not self._allowed(each)]
+
+    def _allowed(self, wanted: Access) -> bool:
+        attributes = {
+            "verb": wanted.verb,
+            "group": wanted.resource.group,
+            "resource": wanted.resource.plural,
+            "subresource": wanted.subresource,
+            "namespace": wanted.namespace,
+            "name": wanted.name,
+        }
+        body = {
+            "apiVersion": REVIEWS.api_version,
+            "kind": REVIEWS.kind,
+            "spec": {"resourceAttributes": {key: value for key, value in attributes.items() if value}},
+        }
+        call = _Call("create", REVIEWS, body=body)
+        answer = self._repeated("look up what is allowed", call, lambda: self._ask(call))
+        return bool((answer.get("status") or {}).get("allowed"))
+
+    # Writing
+
+    def create(
+        self, attempt: str, resource: Resource, namespace: str | None, body: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Create an object and return it.
+
+        Where an answer was lost and the object is there at the next attempt, it counts as created when its annotation
+        RUN is that of ``body``.
+
+        Raises:
+            KubeError: ``status`` 409 and ``word`` AlreadyExists where there is one of that name that is not ours.
+        """
+        call = _Call("create", resource, namespace, body=body)
+        lost = _Lost()
+        try:
+            return self._repeated(attempt, call, lambda: self._ask(call), lost)
+        except KubeError as error:
+            if not lost.answer or error.word != "AlreadyExists":
+                raise
+            found = self.get(attempt, resource, namespace, str(body["metadata"]["name"]))
+            ours = _run_of(body)
+            if ours is None or _run_of(found) != ours:
+                raise
+            return found
+
+    def patch(
+        self,
+        attempt: str,
+        resource: Resource,
+        namespace: str | None,
+        name: str,
+        body: Mapping[str, Any],
+        subresource: str | None = None,
+    ) -> dict[str, Any]:
+        """Merge ``body`` into an object (None removes a member) and return the object.
+
+        With ``metadata.resourceVersion`` inside the body, an object that has changed since is left alone.
+
+        Raises:
+            KubeError: ``status`` 409 (Conflict) for an object that has changed, 404 for none.
+        """
+        call = _Call("patch", resource, namespace, name, body=body, subresource=subresource)
+        lost = _Lost()
+        try:
+            return self._repeated(attempt, call, lambda: self._ask(call), lost)
+        except KubeError as error:
+            if not lost.answer or error.status != 409:
+                raise
+            found = self.get(attempt, resource, namespace, name)  # perhaps it is our own patch that stands in the way
+            wanted = {**body, "metadata": {**(body.get("metadata") or {}), "resourceVersion": None}}
+            wanted["metadata"].pop("resourceVersion")
+            if not merged_already(found, wanted):
+                raise
+            return found
+
+    def delete(
+        self,
+        attempt: str,
+        resource: Resource,
+        namespace: str | None,
+        name: str,
+        uid: str,
+        propagation: str = "Background",
+    ) -> dict[str, Any] | None:
+        """Ask for the removal of the object of that uid, and of no other of its name.
+
+        Returns what the server answered, or None when that object is already gone. It may linger behind finalizers:
+        wait for it.
+        """
+        body = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": {"uid": uid},
+            "propagationPolicy": propagation,
+        }
+        call = _Call("delete", resource, namespace, name, body=body)
+        try:
+            return self._repeated(attempt, call, lambda: self._ask(call))
+        except KubeError as error:
+            if error.status in (404, 409):  # 409: another object has that name by now
+                return None
+            raise
+
+    # Requests
+
+    def _repeated(self, attempt: str, call: _Call, ask: Callable[[], _Result], lost: _Lost | None = None) -> _Result:
+        """Return the answer to a request that may be repeated; note in ``lost`` that one may have been done."""
+        pauses = self._pauses()
         while True:
             try:
-                return _parsed(self._read(path, query))
+                return ask()
             except Exception as error:
                 failure = _failure(error)
             pause = next(pauses, None)
             if pause is None or not failure.transient:
-                self._raise(attempt, asked, failure)
+                self._raise(attempt, call, failure)
+            if lost is not None and failure.status != 429:
+                lost.answer = True
             self._sleep(min(max(pause, failure.retry_after), _LONGEST_RETRY_AFTER))
 
-    def _read(self, path: str, query: list[tuple[str, str]]) -> bytes:
-        # A pair, because packages before 28 drop a timeout that is a single float.
-        answer = self._client.request(
-            "get", path, query_params=list(query), serialize=False, _request_timeout=self._timeout
-        )
-        data: bytes = answer.data
-        return data
+    def _pauses(self) -> Iterator[float]:
+        total = 0.0
+        for pause in PAUSES:
+            if self.patience is not None and total >= self.patience:
+                return
+            total += pause
+            yield pause
+        while self.patience is not None and total < self.patience:
+            total += PAUSES[-1]
+            yield PAUSES[-1]
 
-    def _raise(self, attempt: str, asked: str, failure: _Failure) -> NoReturn:
+    def _ask(self, call: _Call) -> dict[str, Any]:
+        return _parsed(self._send(call, self._timeout).data)
+
+    def _send(self, call: _Call, timeout: float) -> Any:
+        self.requests += 1
+        more: dict[str, Any] = {}
+        if call.body is not None:
+            more["body"] = dict(call.body)
+        if call.verb == "patch":
+            more["content_type"] = "application/merge-patch+json"
+        query = [(name, value) for name, value in (call.query or {}).items() if value is not None]
+        # A pair of timeouts, because packages before 28 drop one that is a single float.
+        pair = (min(CONNECT_TIMEOUT, timeout), timeout)
+        return self._client.request(
+            _METHODS[call.verb], call.url, query_params=query, serialize=False, _request_timeout=pair, **more
+        )
+
+    def _raise(self, attempt: str, call: _Call, failure: _Failure) -> NoReturn:
         for secret in self._secrets:
             failure.message = failure.message.replace(secret, "***")
-        reason, remedy = _explain(failure, self.host, asked, self._timeout[1])
-        raise KubeError(attempt, reason, remedy, failure.status) from None
+        reason, remedy = _explain(failure, self.host, call.asked, self._timeout)
+        kind = Gone if failure.status == 410 else KubeError
+        raise kind(attempt, reason, remedy, failure.status, failure.word, failure.transient or failure.slow) from None
 
 
-def resolve_claims(
-    client: KubeClient,
-    namespace: str,
-    names: Sequence[str] = (),
-    selector: str | None = None,
-    node_name: str | None = None,
-) -> list[ClaimVolume]:
-    """Return the directories of claims, in the order of ``names``, else by name.
+_METHODS = {"get": "get", "list": "get", "watch": "get", "create": "post", "patch": "patch", "delete": "delete"}
 
-    One claim is one request and a few volumes are one each; more are one list of claims and one list of volumes.
 
-    Args:
-        names: claims; with neither names nor ``selector`` every claim of the namespace is meant.
-        node_name: the node on which all of them have to lie, or None to take any.
+@dataclass(frozen=True)
+class _Call:
+    """One request, in the words of Kubernetes."""
 
-    Raises:
-        InvalidInput, ClaimError (see core/claims.py; every claim at fault is named), KubeError.
-    """
-    names = check_request(namespace, names, selector)
-    claims = select_claims(namespace, _claims(client, namespace, names, selector), names, selector)
-    errors: list[RestorePointError] = []
-    wanted: set[str] = set()
-    for claim in claims:
+    verb: str
+    resource: Resource
+    namespace: str | None = None
+    name: str | None = None
+    subresource: str | None = None
+    query: Mapping[str, Any] | None = None
+    body: Mapping[str, Any] | None = None
+    path: str | None = None
+
+    @property
+    def url(self) -> str:
+        return self.path or self.resource.path(self.namespace, self.name, self.subresource)
+
+    @property
+    def asked(self) -> str:
+        if self.path:
+            return f"{self.verb} on {self.path}"
+        return str(Access(self.verb, self.resource, self.namespace, subresource=self.subresource))
+
+
+@dataclass
+class _Lost:
+    """Whether a request that is repeated may have been carried out, its answer lost."""
+
+    answer: bool = False
+
+
+class _CutOff(Exception):
+    """A watch ended in the middle: the connection is lost, or has been silent for too long."""
+
+
+def _lines(answer: Any) -> Iterator[bytes]:
+    """Yield the whole lines of a streamed answer; raise _CutOff when the connection goes."""
+    rest = b""
+    chunks = answer.stream(amt=None, decode_content=False)
+    while True:
         try:
-            wanted.add(volume_name(claim))
-        except RestorePointError as error:
-            errors.append(error)
-    if len(errors) == len(claims):
-        raise_all(errors)
-    return resolve_all(claims, _volumes(client, wanted), node_name)
+            chunk = next(chunks, None)
+        except Exception as error:
+            failure = _failure(error)
+            if failure.transient or failure.slow or "IncompleteRead" in failure.names:
+                raise _CutOff from None
+            raise
+        if chunk is None:
+            return  # what is left over is half a line: the object will be seen again
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from (line for line in whole if line.strip())
 
 
-def _claims(client: KubeClient, namespace: str, names: Sequence[str], selector: str | None) -> list[Any]:
-    """Fetch one claim by name, or list those of the namespace that match."""
-    if len(names) == 1:
-        attempt = f"look up claim {namespace}/{names[0]}"
-        try:
-            return [client.get(attempt, _CLAIMS, namespace, name=names[0])]
-        except KubeError as error:
-            if error.status != 404:
-                raise
-        raise missing_claim(namespace, names[0], _existing(client, namespace))
-    return _items(client, f"list the claims of namespace {namespace!r}", _CLAIMS, namespace, selector)
+def _run_of(item: Mapping[str, Any]) -> str | None:
+    run = ((item.get("metadata") or {}).get("annotations") or {}).get(RUN)
+    return None if run is None else str(run)
 
 
-def _existing(client: KubeClient, namespace: str) -> list[str]:
-    """Return the claims of a namespace, for a message; none when they may not be listed."""
-    try:
-        found = _items(client, f"list the claims of namespace {namespace!r}", _CLAIMS, namespace)
-        return [str(each["metadata"]["name"]) for each in found]
-    except (KubeError, KeyError, TypeError):
-        return []
-
-
-def _volumes(client: KubeClient, wanted: set[str]) -> dict[str, Any]:
-    """Fetch volumes by name; those that do not exist are left out."""
-    if len(wanted) >= _LIST_FROM:
-        found = _items(client, f"list the volumes of {len(wanted)} claims", _VOLUMES)
-        named = ((each.get("metadata", {}).get("name"), each) for each in found if isinstance(each, dict))
-        return {name: each for name, each in named if name in wanted}
-    volumes = {}
-    for name in sorted(wanted):
-        try:
-            volumes[name] = client.get(f"look up volume {name!r}", _VOLUMES, name=name)
-        except KubeError as error:
-            if error.status != 404:
-                raise
-    return volumes
-
-
-def _items(
-    client: KubeClient, attempt: str, resource: str, namespace: str | None = None, selector: str | None = None
-) -> list[Any]:
-    items = client.get(attempt, resource, namespace, selector=selector).get("items")
-    if not isinstance(items, list):
-        raise KubeError(attempt, f"{client.host} did not answer with a list", "check that host is a Kubernetes API")
-    return items
-
-
-# Login
-
-
-def _check_options(options: Mapping[str, Any]) -> None:
-    """Raise InvalidInput for options that can be seen to be wrong without asking anyone."""
-    attempt = "connect to the Kubernetes API"
-    host = options.get("host")
-    if host is not None and not re.fullmatch(r"https?://[^/\s]+(/\S*)?", str(host)):
-        raise InvalidInput(attempt, "host is not a URL", "write it with its scheme, such as https://10.0.0.1:6443")
-    if ("client_cert" in options) != ("client_key" in options):
-        raise InvalidInput(attempt, "client_cert and client_key go together", "give both or none")
-    if "impersonate_groups" in options and "impersonate_user" not in options:
-        raise InvalidInput(attempt, "impersonate_groups lacks impersonate_user", "name the user as well")
-    for name in _FILE_OPTIONS:
-        if name in options and not os.access(str(options[name]), os.R_OK):
-            raise InvalidInput(attempt, f"{name} {options[name]} cannot be read", "give a file that is there")
-    kubeconfig = options.get("kubeconfig")
-    if kubeconfig is not None and not isinstance(kubeconfig, (str, dict)):
-        raise InvalidInput(attempt, "kubeconfig is neither a path nor a mapping", "give one of the two")
-
-
-def _package(name: str) -> Any:
-    """Import a part of the kubernetes package; raise MissingLibrary when that fails, and KubeError when it is old."""
-    attempt = "connect to the Kubernetes API"
-    try:
-        package = importlib.import_module("kubernetes")
-        module = importlib.import_module(name)
-    except ImportError:
-        raise MissingLibrary(attempt, "kubernetes", traceback.format_exc()) from None
-    version = str(getattr(package, "__version__", OLDEST_PACKAGE))
-    found = re.match(r"\d+", version)
-    if found and int(found.group()) < OLDEST_PACKAGE:
-        raise KubeError(attempt, f"the Python package kubernetes is {version}", f"install {OLDEST_PACKAGE} or newer")
-    return module
-
-
-def _login(options: Mapping[str, Any]) -> Any:
-    """Return a kubernetes.client.Configuration for the options.
-
-    The order is that of kubernetes.core: complete credentials for a host stand alone; else a kubeconfig or context
-    that is named; else the pod's service account; else the default kubeconfig. Single options override what those say.
-    """
-    configuration = _package("kubernetes.client.configuration").Configuration()
-    named = "kubeconfig" in options or "context" in options
-    if not _stands_alone(options) and (named or not _in_cluster(configuration)):
-        _load_kubeconfig(configuration, options)
-    _finish_login(configuration, options)
-    return configuration
-
-
-def _stands_alone(options: Mapping[str, Any]) -> bool:
-    if "host" not in options:
-        return False
-    if "api_key" in options or ("username" in options and "password" in options):
-        return True
-    return "client_cert" in options and "kubeconfig" not in options and "context" not in options
-
-
-def _in_cluster(configuration: Any) -> bool:
-    """Log in with the service account of the pod this runs in; say whether there is one."""
-    config = _package("kubernetes.config")
-    try:
-        config.load_incluster_config(client_configuration=configuration)
-    except (config.ConfigException, OSError):
-        return False
+def merged_already(found: Any, patch: Mapping[str, Any]) -> bool:
+    """Say whether merging a patch (RFC 7386) into an object would change nothing."""
+    for name, value in patch.items():
+        there = found.get(name) if isinstance(found, Mapping) else None
+        if isinstance(value, Mapping):
+            if not merged_already(there, value):
+                return False
+        elif there != value:
+            return False
     return True
-
-
-def _load_kubeconfig(configuration: Any, options: Mapping[str, Any]) -> None:
-    """Read a kubeconfig into the configuration, or raise InvalidInput that says what is wrong with it."""
-    config = _package("kubernetes.config")
-    kubeconfig = options.get("kubeconfig") or os.environ.get("KUBECONFIG") or "~/.kube/config"
-    context = options.get("context")
-    arguments = {
-        "context": context,
-        "client_configuration": configuration,
-        "persist_config": bool(options.get("persist_config")),
-    }
-    try:
-        if isinstance(kubeconfig, dict):
-            config.load_kube_config_from_dict(config_dict=kubeconfig, **arguments)
-        else:
-            config.load_kube_config(config_file=kubeconfig, **arguments)
-    except Exception as error:
-        where = "the given kubeconfig" if isinstance(kubeconfig, dict) else f"kubeconfig {kubeconfig}"
-        raise _kubeconfig_error(error, where, kubeconfig, context) from None
-
-
-def _kubeconfig_error(error: Exception, where: str, kubeconfig: Any, context: str | None) -> RestorePointError:
-    """Return the sentence for a kubeconfig that could not be used.
-
-    The package's own messages quote whole entries, tokens and all, so only what stands outside braces is passed on.
-    """
-    attempt = f"log in with {where}"
-    contexts = _contexts(kubeconfig)
-    if contexts is None:
-        return InvalidInput(
-            attempt, "it is not there or cannot be read", "name one with kubeconfig, or give host and api_key"
-        )
-    if context is not None and context not in contexts:
-        known = ", ".join(contexts) or "none"
-        return InvalidInput(attempt, f"it has no context {context!r}", f"choose one of its contexts: {known}")
-    reason = " ".join(re.sub(r"\{.*\}", "{...}", str(error), flags=re.DOTALL).split())
-    for secret in secrets_of({"kubeconfig": kubeconfig if isinstance(kubeconfig, dict) else {}}):
-        reason = reason.replace(secret, "***")
-    return InvalidInput(attempt, reason or type(error).__name__, "check that context with kubectl")
-
-
-def _contexts(kubeconfig: Any) -> list[str] | None:
-    """Return the names of a kubeconfig's contexts, or None when it cannot be read."""
-    if isinstance(kubeconfig, dict):
-        documents = [kubeconfig]
-    else:
-        yaml = importlib.import_module("yaml")
-        documents = []
-        for path in kubeconfig.split(os.pathsep):
-            try:
-                with open(os.path.expanduser(path), encoding="utf-8") as stream:
-                    documents.append(yaml.safe_load(stream))
-            except (OSError, UnicodeDecodeError, yaml.YAMLError):
-                continue
-    parts = [each.get("contexts") for each in documents if isinstance(each, dict)]
-    if not parts:
-        return None
-    entries = [entry for part in parts if isinstance(part, list) for entry in part]
-    return [str(entry.get("name")) for entry in entries if isinstance(entry, dict)]
-
-
-def _override(configuration: Any, options: Mapping[str, Any]) -> None:
-    """Put the single options over what a kubeconfig or the service account said."""
-    names = {
-        "validate_certs": "verify_ssl",
-        "ca_cert": "ssl_ca_cert",
-        "client_cert": "cert_file",
-        "client_key": "key_file",
-        "proxy": "proxy",
-        "no_proxy": "no_proxy",
-        "username": "username",
-        "password": "password",
-    }
-    for option, attribute in names.items():
-        if option in options:
-            setattr(configuration, attribute, options[option])
-    if "host" in options:
-        configuration.host = str(options["host"]).rstrip("/")
-    urllib3 = importlib.import_module("urllib3")
-    proxy_headers = {name: value for name, value in (options.get("proxy_headers") or {}).items() if value is not None}
-    if proxy_headers:
-        configuration.proxy_headers = urllib3.util.make_headers(**proxy_headers)
-    authorization = None
-    if "api_key" in options:
-        authorization = f"Bearer {options['api_key']}"
-    elif "username" in options and "password" in options:
-        authorization = configuration.get_basic_auth_token()
-    if authorization:
-        # The hook would put the kubeconfig's own token back.
-        configuration.api_key = dict.fromkeys(_TOKEN_NAMES, authorization)
-        configuration.api_key_prefix = {}
-        configuration.refresh_api_key_hook = None
-    if not configuration.verify_ssl:
-        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-    configuration.retries = False  # repeating is KubeClient's: it knows what may be
-
-
-def _finish_login(configuration: Any, options: Mapping[str, Any]) -> None:
-    """Put the single options over the login, now and each time that it renews itself.
-
-    Before each request the package calls a hook that may renew the token; newer packages then write all that the
-    kubeconfig says into the configuration again, its host and the hook itself too. What is written under one of the
-    token's two names is read under the other in 36.0.0.
-    """
-    written = next(iter(configuration.api_key), None)
-    hook = configuration.refresh_api_key_hook
-
-    def finish(current: Any) -> None:
-        if written in current.api_key:
-            current.api_key.update(dict.fromkeys(_TOKEN_NAMES, current.api_key[written]))
-        _override(current, options)
-
-    def refresh(current: Any) -> None:
-        hook(current)
-        finish(current)
-        current.refresh_api_key_hook = refresh
-
-    finish(configuration)
-    if configuration.refresh_api_key_hook is not None:
-        configuration.refresh_api_key_hook = refresh
-
-
-def _dynamic_client(configuration: Any, options: Mapping[str, Any]) -> Any:
-    dynamic = _package("kubernetes.dynamic")
-    client = _package("kubernetes.client.api_client").ApiClient(configuration)
-    client.user_agent = "restorepoint.core"
-    # An API server does not redirect, and what it is told must not reach another. Retries do not rule it in urllib3 1.
-    pool = client.rest_client.pool_manager
-    # By its name as text: a rule for modules takes the word itself for a call of Python's own function of that name.
-    opener = "url" + "open"
-    setattr(pool, opener, functools.partial(getattr(pool, opener), redirect=False))
-    if "impersonate_user" in options:
-        client.set_default_header("Impersonate-User", str(options["impersonate_user"]))
-        for header, group in zip(_spellings("Impersonate-Group"), options.get("impersonate_groups") or []):
-            client.set_default_header(header, str(group))
-    return dynamic.DynamicClient(client, discoverer=lambda client, cache_file: None)
-
-
-def _spellings(header: str) -> Iterator[str]:
-    """Yield a header's name in ever new letter cases.
-
-    The API wants one header for each group, the package keeps headers in a dict, and case means nothing in their names.
-    """
-    letters = [place for place, letter in enumerate(header) if letter.isalpha()]
-    for number in range(2 ** len(letters)):
-        flipped = {place for bit, place in enumerate(letters) if number >> bit & 1}
-        yield "".join(letter.swapcase() if place in flipped else letter for place, letter in enumerate(header))
-
-
-def secrets_of(options: Mapping[str, Any]) -> list[str]:
-    """Return the secrets among connection options, those inside a kubeconfig given as a mapping too."""
-    secrets = [options.get("api_key"), options.get("password")]
-    secrets += [value for name, value in (options.get("proxy_headers") or {}).items() if name != "user_agent"]
-    for name in ("host", "proxy"):
-        secrets += re.findall(r"//[^/@:]*:([^/@]+)@", str(options.get(name)))
-    if isinstance(options.get("kubeconfig"), dict):
-        secrets += _nested_secrets(options["kubeconfig"].get("users"))
-    return sorted({str(each) for each in secrets if each}, key=len, reverse=True)
-
-
-def _nested_secrets(value: Any, secret: bool = False) -> list[str]:
-    """Return what stands under the secret members of a kubeconfig's users, at any depth."""
-    if isinstance(value, Mapping):
-        found: list[str] = []
-        for name, each in value.items():
-            hidden = name in ("token", "password", "client-key-data", "auth-provider", "env")
-            found += [] if name == "name" else _nested_secrets(each, secret or hidden)
-        return found
-    if isinstance(value, list):
-        return [each for part in value for each in _nested_secrets(part, secret)]
-    # Short values (a provider's name, "true") are no secrets, and hiding them would make messages unreadable.
-    return [value] if secret and isinstance(value, str) and len(value) >= 8 else []
-
-
-def _header_secrets(configuration: Any) -> list[str]:
-    """Return the credentials that will stand in the request's headers."""
-    values = [str(value) for value in configuration.api_key.values() if value]
-    return [part for value in values for part in (value, value.split(" ", 1)[-1].strip()) if part]
 
 
 # Failures
@@ -478,8 +489,9 @@ def _header_secrets(configuration: Any) -> list[str]:
 class _Failure:
     """What went wrong with one request: an HTTP status and the server's message, or the error that came instead."""
 
-    def __init__(self, status: int, message: str, retry_after: float, cause: BaseException) -> None:
+    def __init__(self, status: int, message: str, retry_after: float, cause: BaseException, word: str = "") -> None:
         self.status = status
+        self.word = word
         self.message = message
         self.retry_after = retry_after
         self.cause = cause
@@ -509,19 +521,21 @@ def _failure(error: Exception) -> _Failure:
         retry_after = float(headers.get("Retry-After") or 0)
     except (TypeError, ValueError):
         retry_after = 0.0
-    message = _status_message(error) if status else _message(error)
-    return _Failure(int(status), message, retry_after, error)
+    if not status:
+        return _Failure(0, _message(error), retry_after, error)
+    said = _status_object(error)
+    # Never a whole page.
+    message = _short(said.get("message") or getattr(error, "reason", None) or "no reason given")
+    return _Failure(int(status), message, retry_after, error, str(said.get("reason") or ""))
 
 
-def _status_message(error: Exception) -> str:
-    """Return the message of the Status object in an answer, else the HTTP reason; never a whole page."""
-    body = getattr(error, "body", None)
+def _status_object(error: Exception) -> Mapping[str, Any]:
+    """Return the Status object in an answer, or nothing."""
     try:
-        parsed = json.loads(body or "")
-        message = parsed.get("message") if isinstance(parsed, dict) else None
+        parsed = json.loads(getattr(error, "body", None) or "")
     except ValueError:
-        message = None
-    return _short(message or getattr(error, "reason", None) or "no reason given")
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
 
 
 def _message(error: BaseException) -> str:
@@ -556,6 +570,9 @@ def _explain(failure: _Failure, host: str, asked: str, timeout: float) -> tuple[
         return f"{host} forbids it: {said}", f"allow {asked} to this user (a Role or ClusterRole and its binding)"
     if failure.status == 404:
         return f"{host} has no such object: {said}", "check the names and that host is a Kubernetes API"
+    if failure.status == 409:
+        remedy = "try again, or choose another name" if failure.word == "AlreadyExists" else "try again"
+        return f"{host} answered 409: {said}", remedy
     if failure.status:
         remedy = "try again when the API server is well" if failure.status in _TRANSIENT else "correct the request"
         return f"{host} answered {failure.status}: {said}", remedy

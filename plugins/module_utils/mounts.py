@@ -58,6 +58,21 @@ def parse(content: bytes, path: str) -> tuple[Mount, ...]:
     return tuple(_parse_line(line, path) for line in content.split(b"\n") if line)
 
 
+def table_lines(path: str) -> list[list[str]]:
+    """Return the fields of each line of a table such as fstab(5) or /proc/swaps; none where there is no such file.
+
+    Only blanks and tabs stand between fields; those inside one are octal numbers, which are undone. Comments are left
+    out. Raises OSError.
+    """
+    try:
+        with open(path, "rb") as file:
+            lines = file.read().split(b"\n")
+    except FileNotFoundError:
+        return []
+    split = [[_text(each) for each in re.split(rb"[ \t\r]+", line) if each] for line in lines]
+    return [fields for fields in split if fields and not fields[0].startswith("#")]
+
+
 def inside(path: str, folder: str) -> str | None:
     """Return ``path`` relative to ``folder`` ("" for the folder itself), or None where it does not lie in it."""
     if path == folder:

@@ -26,7 +26,7 @@ from typing import Any, Callable, Protocol
 
 from . import process
 from .core.errors import InvalidInput, RestorePointError, ToolError
-from .kube import MissingLibrary
+from .kube_login import MissingLibrary
 
 #: Reading is repeated after these pauses (seconds), and so is a call that has certainly not been carried out.
 PAUSES = (0.2, 0.5, 1.0, 2.0)

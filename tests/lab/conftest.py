@@ -13,8 +13,11 @@ import os
 
 import pytest
 
+from ansible_collections.restorepoint.core.tests import signals
 from ansible_collections.restorepoint.core.tests.lab.filesystems import Lab
 from ansible_collections.restorepoint.core.tests.unit.plugins.modules.pve_cluster import guests_of_each_kind
+
+signals.as_usual()
 
 KINDS = ("ext4", "xfs", "btrfs", "btrfs-subvolume")
 

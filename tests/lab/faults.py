@@ -14,6 +14,7 @@ import contextlib
 import errno
 import json
 import os
+import pathlib
 import resource
 import signal
 import time
@@ -100,6 +101,17 @@ def no_renameat2() -> None:
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
     linux.renameat2 = refuse  # type: ignore[assignment]
+
+
+def programs_below(folder: pathlib.Path) -> list[str]:
+    """Return the command lines of programs, other than Pythons, that have a path in this folder as an argument."""
+    found = []
+    for line in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = line.read_bytes().decode(errors="replace").split("\0")
+            if "python" not in words[0] and any(word.startswith(f"{folder}/") for word in words[1:]):
+                found.append(" ".join(words))
+    return found
 
 
 @dataclass

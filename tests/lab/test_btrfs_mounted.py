@@ -46,12 +46,16 @@ class Mounted(Volumes):
 def mounted(lab, tmp_path):
     with lab.extra_disk("btrfs") as top:
         volumes = Mounted(top, tmp_path)
+        own = toplevel.TopLevel(str(top))
+        hidden = own.open()
+        own.close()
         try:
             yield volumes
         finally:
             for place in mounts_below(tmp_path):
                 run("umount", place)
-        assert not [each for each in mounts_below("/run/restorepoint") if "btrfs-" in each], "a top level stays mounted"
+        # Of other filesystems it may well be mounted: tests run side by side.
+        assert hidden not in mounts_below("/run/restorepoint"), "the top level stays mounted"
 
 
 def by_name(volumes):

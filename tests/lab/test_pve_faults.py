@@ -17,7 +17,8 @@ GUESTS = [100, 101, 200]
 PAIR = [101, 200]
 CALLS = {"present": 15, "absent": 10, "rolled_back": 15}
 KINDS = {"present": "snapshot", "absent": "delsnapshot", "rolled_back": "rollback"}
-SECONDS = 20
+#: No run may hang. Its own timeouts are far shorter, but a busy machine has its own time.
+SECONDS = 60
 
 
 def prepared(pve, state, name="one", guests=None):
@@ -122,11 +123,11 @@ def test_with_keep_the_others_stay(pve):
     judge(pve, "present", result)
 
 
-def test_a_failed_task_is_told_within_two_seconds(pve):
+def test_a_failed_task_is_told_without_waiting_for_the_timeout(pve):
     pve.server.faults.at("POST */snapshot", 1, faults.fail_task("volume:*", "no space"))
     started = time.monotonic()
-    assert "no space" in pve.state(vmid=[100], name="one")["msg"]
-    assert time.monotonic() - started < 2
+    assert "no space" in pve.state(vmid=[100], name="one", timeout=600)["msg"]
+    assert time.monotonic() - started < SECONDS
 
 
 def test_a_killed_worker_is_cleaned_up_where_the_api_can(pve):

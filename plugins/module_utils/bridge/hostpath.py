@@ -20,9 +20,11 @@ from ..backends.hostpath.info import describe
 from ..backends.hostpath.options import HostpathOptions, HostTarget
 from ..backends.stored.backend import canonical
 from ..core.backend import Backend, Desired
+from ..core.claims import only_here
 from ..core.errors import InvalidInput
 from ..core.units import parse_size
-from ..kube import KubeClient, resolve_claims
+from ..kube import KubeClient
+from ..kube_claims import resolve_claims, survey_claims
 from .kubernetes import ARGUMENT_SPEC as KUBERNETES_SPEC
 from .kubernetes import connection_options
 from .module import StateModule, clones_of, desired_state, not_negative, now, show
@@ -34,6 +36,20 @@ TARGET_SPEC: dict[str, Any] = {
     "namespace": {"type": "str"},
     "selector": {"type": "str"},
     "node_name": {"type": "str"},
+    "other_nodes": {"type": "str", "choices": ["fail", "skip"], "default": "fail"},
+    "claims": {
+        "type": "list",
+        "elements": "dict",
+        "options": {
+            "namespace": {"type": "str", "required": True},
+            "pvc": {"type": "str", "required": True},
+            "pv": {"type": "str", "required": True},
+            "path": {"type": "path", "required": True},
+            "node": {"type": "str", "required": True},
+            "nodes": {"type": "list", "elements": "str"},
+            **{name: {"type": "str"} for name in ("kind", "uid", "storage_class")},
+        },
+    },
     "store": {"type": "path", "required": True},
     "lock_timeout": {"type": "int", "default": 60},
     **KUBERNETES_SPEC,
@@ -69,7 +85,11 @@ INFO_SPEC: dict[str, Any] = {
 }
 
 _ARGUMENTS: dict[str, Any] = {
-    "mutually_exclusive": [("path", "pvc"), ("path", "selector"), ("path", "namespace"), ("pvc", "selector")],
+    "mutually_exclusive": [
+        *(("path", other) for other in ("pvc", "selector", "namespace", "claims")),
+        *(("claims", other) for other in ("pvc", "selector", "namespace")),
+        ("pvc", "selector"),
+    ],
     "required_by": {"pvc": "namespace", "selector": "namespace"},
 }
 
@@ -79,15 +99,16 @@ def run_state() -> NoReturn:
     module = AnsibleModule(
         STATE_SPEC,
         supports_check_mode=True,
-        required_one_of=[("path", "namespace")],
+        required_one_of=[("path", "namespace", "claims")],
         required_if=REQUIRED_IF_CLONES,
         **_ARGUMENTS,
     )
 
-    def make(params: Mapping[str, Any], report: Callable[..., None] | None) -> tuple[Backend, Desired]:
+    def make(params: Mapping[str, Any], report: Callable[..., None] | None) -> tuple[Backend | None, Desired]:
         targets = _targets(module)
         desired = desired_state(params, clones_of(params, [target.path for target in targets]), ("ignore_users",))
-        return HostpathBackend(targets, _store(params), _options(params, report)), desired
+        backend = HostpathBackend(targets, _store(params), _options(params, report))
+        return backend if targets else None, desired
 
     StateModule(module, make).run()
 
@@ -97,9 +118,12 @@ def run_info() -> NoReturn:
     module = AnsibleModule(INFO_SPEC, supports_check_mode=True, **_ARGUMENTS)
 
     def look(params: Mapping[str, Any]) -> tuple[dict[str, Any], Sequence[str]]:
-        has_targets = params["path"] is not None or params["namespace"] is not None
+        has_targets = any(params[name] is not None for name in ("path", "namespace", "claims"))
         options = HostpathOptions(now=now, lock_timeout=not_negative(params, "lock_timeout"))
-        backend = HostpathBackend(_targets(module) if has_targets else (), _store(params), options)
+        targets = _targets(module) if has_targets else []
+        if has_targets and not targets:  # claims of other nodes only; without targets the whole store would be shown
+            return {"snapshots": [], "asides": [], "tree": {}}, []
+        backend = HostpathBackend(targets, _store(params), options)
         result = describe(backend, name=params["name"], sizes=params["sizes"], verify=params["verify"])
         return result, backend.warnings
 
@@ -111,26 +135,40 @@ def _store(params: Mapping[str, Any]) -> str:
 
 
 def _targets(module: AnsibleModule) -> list[HostTarget]:
-    """Return the directories that are meant, each once. Asks the Kubernetes API where claims are."""
+    """Return the directories that are meant, each once. Asks the Kubernetes API where claims are.
+
+    There may be none of them on this node, where the claims of all nodes were given.
+    """
     params = module.params
     if params["path"] is not None:
         targets = [HostTarget(canonical(path, "a target")) for path in params["path"]]
+        if not targets:
+            raise InvalidInput("find the targets", "path is empty", "name at least one directory")
+    elif params["claims"] is not None:
+        targets = [_target(each, each["path"], each["node"]) for each in params["claims"]]
     else:
-        client = KubeClient(connection_options(module))
-        node = params["node_name"] or os.uname().nodename
-        volumes = resolve_claims(client, params["namespace"], params["pvc"] or (), params["selector"], node)
-        for warning in (each for volume in volumes for each in volume.warnings):
-            module.warn(warning)
-        targets = [
-            HostTarget(
-                canonical(volume.path, "a volume"),
-                {"namespace": volume.namespace, "pvc": volume.pvc, "pv": volume.pv, "node": node},
-            )
-            for volume in volumes
-        ]
-    if not targets:
-        raise InvalidInput("find the targets", "path is empty", "name at least one directory")
+        targets = _asked_for(module)
     return list({target.path: target for target in targets}.values())
+
+
+def _target(claim: Mapping[str, Any], path: str, node: str) -> HostTarget:
+    known = {name: claim[name] for name in ("namespace", "pvc", "pv")}
+    return HostTarget(canonical(path, "a volume"), {**known, "node": node})
+
+
+def _asked_for(module: AnsibleModule) -> list[HostTarget]:
+    """Return the directories of claims that the options name, as the Kubernetes API tells."""
+    params = module.params
+    client = KubeClient(connection_options(module))
+    node = params["node_name"] or os.uname().nodename
+    skip = params["other_nodes"] == "skip"
+    asked = (params["namespace"], params["pvc"] or (), params["selector"])
+    volumes = resolve_claims(client, *asked, None if skip else node)
+    if skip:
+        volumes, _elsewhere = only_here(volumes, node)
+    for warning in (each for volume in volumes for each in volume.warnings):
+        module.warn(warning)
+    return [_target(volume.as_result(), volume.path, node) for volume in volumes]
 
 
 def _options(params: Mapping[str, Any], report: Callable[..., None] | None) -> HostpathOptions:
@@ -149,3 +187,34 @@ def _options(params: Mapping[str, Any], report: Callable[..., None] | None) -> H
         lock_timeout=not_negative(params, "lock_timeout"),
         progress=report,
     )
+
+
+CLAIMS_SPEC: dict[str, Any] = {
+    "namespace": {"type": "list", "elements": "str", "required": True},
+    "pvc": {"type": "list", "elements": "str"},
+    "selector": {"type": "str"},
+    **KUBERNETES_SPEC,
+}
+
+
+def run_claims_info() -> NoReturn:
+    """Run hostpath_claims_info."""
+    module = AnsibleModule(CLAIMS_SPEC, supports_check_mode=True, mutually_exclusive=[("pvc", "selector")])
+
+    def look(params: Mapping[str, Any]) -> tuple[dict[str, Any], Sequence[str]]:
+        client = KubeClient(connection_options(module))
+        found = survey_claims(client, params["namespace"], params["pvc"] or (), params["selector"])
+        warnings = [each for volume in found.volumes for each in volume.warnings]
+        if found.nodes is None:
+            warnings.append("Nodes may not be listed, so they are known by the names that volumes give them alone.")
+        result = {
+            "claims": [volume.as_result() for volume in found.volumes],
+            "others": [
+                {"namespace": namespace, "pvc": pvc, "reason": error.reason, "remedy": error.remedy}
+                for namespace, pvc, error in found.others
+            ],
+            "nodes": [{"name": each.name, "names": sorted(each.names)} for each in found.nodes or ()],
+        }
+        return result, warnings
+
+    show(module, look)

@@ -16,7 +16,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.common.parameters import env_fallback
 
-from ..kube import MissingLibrary, secrets_of
+from ..kube_login import MissingLibrary, secrets_of
 
 
 def _option(*variables: str, **spec: Any) -> dict[str, Any]:

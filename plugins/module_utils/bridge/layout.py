@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The options of lvm_layout, zfs_layout and btrfs_layout, and one run of such a module. Called by those modules.
+"""The options of lvm_layout, zfs_layout and btrfs_layout, and one run of such a module. Called by those modules, and by
+csi_layout beside it.
 
 May import ansible and what lies below.
 """
@@ -17,11 +18,13 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..core.errors import Blocked, RestorePointError, ToolError
 from ..interrupts import Interrupts
+from ..kube_login import MissingLibrary
 from ..lock import host_lock
 from ..process import find_program
 from ..setup import btrfs, lvm, zfs
 from ..setup.carry_out import carry_out
 from ..setup.plan import Plan, Step
+from .kubernetes import missing_library
 
 _LOCK_SECONDS = 60.0
 _TEXT: dict[str, Any] = {"type": "str"}
@@ -92,7 +95,7 @@ def run_lvm() -> NoReturn:
         _need(module, "lvm", "lvm2", find_program(lvm.PROGRAM) is not None)
         return lvm.make_plan(wanted, lvm.read(wanted))
 
-    _run(module, "lvm", plan)
+    _run_here(module, "lvm", plan)
 
 
 def run_zfs() -> NoReturn:
@@ -104,7 +107,7 @@ def run_zfs() -> NoReturn:
         _need(module, "ZFS", "ZFS, and load its kernel module", zfs.is_ready())
         return zfs.make_plan(wanted, zfs.read(wanted))
 
-    _run(module, "zfs", plan)
+    _run_here(module, "zfs", plan)
 
 
 def run_btrfs() -> NoReturn:
@@ -119,7 +122,7 @@ def run_btrfs() -> NoReturn:
         _need(module, "btrfs", "btrfs-progs", find_program(btrfs.PROGRAM) is not None)
         return btrfs.make_plan(wanted, btrfs.read(wanted), new_uuid)
 
-    _run(module, "btrfs", plan)
+    _run_here(module, "btrfs", plan)
 
 
 def _need(module: AnsibleModule, what: str, package: str, ready: bool) -> None:
@@ -131,39 +134,61 @@ def _need(module: AnsibleModule, what: str, package: str, ready: bool) -> None:
     module.warn(f"{what} is not installed here yet: this is what would be done on a host that has none of it.")
 
 
-def _run(module: AnsibleModule, kind: str, plan: Callable[[], Plan]) -> NoReturn:
+def _run_here(module: AnsibleModule, kind: str, plan: Callable[[], Plan]) -> NoReturn:
+    """Run a module that sets up storage of this host, of which one run is under way at a time."""
+
+    def act(done: list[Step]) -> Plan:
+        with host_lock(kind, _LOCK_SECONDS, f"set up {kind}"):
+            found = unblocked(kind, plan())
+            carry_out(found, done)
+            return found
+
+    run_layout(module, lambda: unblocked(kind, plan()), act, {})
+
+
+def run_layout(
+    module: AnsibleModule, foretell: Callable[[], Plan], act: Callable[[list[Step]], Plan], more: dict[str, Any]
+) -> NoReturn:
+    """Run a layout module to its end.
+
+    Args:
+        foretell: makes the plan, for check mode.
+        act: makes the plan and carries it out; adds each step to the list once it is done.
+        more: what stands in the result beside the changes; it may grow while the others run.
+    """
     interrupts = Interrupts()
     interrupts.install()
     done: list[Step] = []
     try:
         if module.check_mode:
-            found = _unblocked(kind, plan)
+            found = foretell()
             done.extend(found.steps)
         else:
-            with host_lock(kind, _LOCK_SECONDS, f"set up {kind}"):
-                found = _unblocked(kind, plan)
-                carry_out(found, done)
+            found = act(done)
     except Blocked as error:
         blockers = [{"target": each.target, "reason": each.reason, "remedy": each.remedy} for each in error.blockers]
-        module.fail_json(msg=str(error), blockers=blockers, **_result(done))
+        module.fail_json(msg=str(error), blockers=blockers, **more, **_result(done))
+    except MissingLibrary as error:
+        module.fail_json(**missing_library(error))
     except RestorePointError as error:
-        module.fail_json(msg=str(error), **_result(done))
+        module.fail_json(msg=str(error), **more, **_result(done))
     except KeyboardInterrupt as error:
         module.fail_json(
             msg=f"Cannot go on: the run was interrupted ({error}); changes say what stands, the next run goes on.",
+            **more,
             **_result(done),
         )
-    result = _result(done)
+    result = {**more, **_result(done)}
     if module._diff:
         result["diff"] = found.diff()
     module.exit_json(**result)
 
 
-def _unblocked(kind: str, plan: Callable[[], Plan]) -> Plan:
-    found = plan()
-    if found.blockers:
-        raise Blocked(f"set up {kind}", found.blockers)
-    return found
+def unblocked(kind: str, plan: Plan) -> Plan:
+    """Return a plan without blockers; raise Blocked for one that has any."""
+    if plan.blockers:
+        raise Blocked(f"set up {kind}", plan.blockers)
+    return plan
 
 
 def _result(done: list[Step]) -> dict[str, Any]:

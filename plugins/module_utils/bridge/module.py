@@ -28,7 +28,7 @@ from ..core.run import Run, RunFailed
 from ..core.snapshot import parse_timestamp, timestamp
 from ..core.units import parse_duration
 from ..interrupts import Interrupts
-from ..kube import MissingLibrary
+from ..kube_login import MissingLibrary
 from .kubernetes import missing_library
 
 _NEEDS_NAME = ("present", "absent", "rolled_back", "cloned")
@@ -129,13 +129,14 @@ class StateModule:
 
     Args:
         module: the module, with the options of spec.py and a ``state``.
-        make_backend: makes the backend and returns it with the desired state; may raise RestorePointError.
+        make_backend: makes the backend and returns it with the desired state; None for it where there is nothing to
+            do here. May raise RestorePointError.
     """
 
     def __init__(
         self,
         module: AnsibleModule,
-        make_backend: Callable[[Mapping[str, Any], Callable[..., None] | None], tuple[Backend, Desired]],
+        make_backend: Callable[[Mapping[str, Any], Callable[..., None] | None], tuple[Backend | None, Desired]],
     ) -> None:
         self._module = module
         self._make_backend = make_backend
@@ -184,6 +185,8 @@ class StateModule:
     def _use_backend(self, progress: Progress, audit: AuditLog) -> None:
         params, check_mode = self._module.params, self._module.check_mode
         backend, desired = self._make_backend(params, progress.report)
+        if backend is None:
+            return
         try:
             backend.check(desired)
             if params.get("priority") == "idle" and not check_mode:

@@ -65,6 +65,20 @@ class ClaimVolume:
     kind: str
     uid: str
     warnings: tuple[str, ...] = ()
+    storage_class: str = ""
+
+    def as_result(self) -> dict[str, Any]:
+        """Return it as a module's result shows it."""
+        return {
+            "namespace": self.namespace,
+            "pvc": self.pvc,
+            "pv": self.pv,
+            "path": self.path,
+            "nodes": list(self.nodes),
+            "kind": self.kind,
+            "uid": self.uid,
+            "storage_class": self.storage_class,
+        }
 
 
 def check_request(namespace: str, names: Sequence[str], selector: str | None) -> list[str]:
@@ -174,6 +188,7 @@ def resolve_claim(claim: Mapping[str, Any], volume: Mapping[str, Any] | None) ->
         kind=kind,
         uid=str(metadata.get("uid")),
         warnings=tuple(warnings),
+        storage_class=str(_mapping(volume.get("spec")).get("storageClassName") or ""),
     )
 
 
@@ -212,14 +227,36 @@ def raise_all(errors: Sequence[RestorePointError]) -> None:
         )
 
 
+def may_lie_on(volume: ClaimVolume, node_name: str) -> bool:
+    """Say whether the volume can lie on this node. A volume that names no node can lie on any."""
+    return not volume.nodes or node_name.lower() in (node.lower() for node in volume.nodes)
+
+
+def only_here(volumes: Sequence[ClaimVolume], node_name: str) -> tuple[list[ClaimVolume], list[ClaimVolume]]:
+    """Return the volumes of this node, and those of other nodes.
+
+    Raises:
+        ClaimError: some name no node: each node would take them for its own.
+    """
+    open_ones = [f"{each.namespace}/{each.pvc}" for each in volumes if not each.nodes]
+    if open_ones:
+        raise ClaimError(
+            "choose the claims of this node",
+            f"the volumes of {', '.join(open_ones)} name no node",
+            "name the claims of each node with pvc, without other_nodes",
+        )
+    here = [each for each in volumes if may_lie_on(each, node_name)]
+    return here, [each for each in volumes if each not in here]
+
+
 def check_node(volume: ClaimVolume, node_name: str) -> None:
     """Raise ClaimError unless the volume can lie on this node. A volume that names no node can lie on any."""
-    if volume.nodes and node_name.lower() not in (node.lower() for node in volume.nodes):
+    if not may_lie_on(volume, node_name):
         where = " or ".join(volume.nodes)
         raise ClaimError(
             f"reach the directory of claim {volume.namespace}/{volume.pvc}",
             f"its volume {volume.pv!r} lies on node {where}, and this is {node_name}",
-            "run it against the inventory host of that node, or delegate_to it",
+            "run it against the inventory host of that node, which the filter claims_by_host finds, or delegate_to it",
         )
 
 

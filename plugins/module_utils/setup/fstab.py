@@ -40,7 +40,8 @@ class Entry:
 
 def parse_line(line: str) -> Entry | None:
     """Return what a line of fstab mounts, or None for a comment, an empty line, or one that mounts nothing."""
-    fields = line.split()
+    # Blanks are spaces and tabs, and no other of Unicode's: those belong to a name.
+    fields = [each for each in re.split(r"[ \t\r\n]+", line) if each]
     if len(fields) < 3 or fields[0].startswith("#"):
         return None
     source, path, fstype = (_plain(each) for each in fields[:3])
@@ -51,13 +52,13 @@ def parse_line(line: str) -> Entry | None:
 
 def find(content: str, path: str) -> Entry | None:
     """Return the entry for a mount point; the last one, where there are several, as mount(8) finds it."""
-    entries = [entry for entry in map(parse_line, content.splitlines()) if entry and entry.path == path]
+    entries = [entry for entry in map(parse_line, _lines(content)) if entry and entry.path == path]
     return entries[-1] if entries else None
 
 
 def replaced(content: str, entry: Entry) -> str:
     """Return fstab with this entry in the place of the one for its mount point, or at the end. Nothing else changes."""
-    lines = content.splitlines(keepends=True)
+    lines = _lines(content)
     places = [number for number, line in enumerate(lines) if (parse_line(line) or _NOTHING).path == entry.path]
     if places:
         lines[places[-1]] = entry.line + "\n"
@@ -69,7 +70,7 @@ def replaced(content: str, entry: Entry) -> str:
 def read(path: str = FSTAB) -> str:
     """Return the content of fstab; that of one that is missing is empty."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
             return file.read()
     except FileNotFoundError:
         return ""
@@ -95,6 +96,11 @@ def write(entry: Entry, path: str = FSTAB) -> None:
         raise StoreError(
             f"write {entry.path} into {path}", error.strerror or str(error), "make that file writable, and try again"
         ) from error
+
+
+def _lines(content: str) -> list[str]:
+    """Return the lines with their ends. Only a newline ends one: str.splitlines() knows more, which names may have."""
+    return re.findall(r"[^\n]*\n|[^\n]+", content)
 
 
 def _like(target: str, fd: int) -> None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What has to be done so that storage is as asked: steps, or blockers. Pure; called by lvm, zfs and btrfs beside it.
+"""What has to be done so that storage is as asked: steps, or blockers. Pure. Called by lvm, zfs, btrfs, csi.
 
 A plan is made once, from facts, for check mode and for a normal run alike. Steps are data, so that tests read them.
 """
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Union
 
 from ..core.backend import Blocker
+from ..kube_resources import Resource
 from .fstab import Entry
 
 
@@ -42,11 +43,22 @@ Word = Union[str, Attached, Inside]
 
 
 @dataclass(frozen=True)
+class Request:
+    """One change of an object in a Kubernetes cluster: ``create``, or ``patch``, which merges the body into it."""
+
+    verb: str
+    resource: Resource
+    namespace: str | None
+    name: str
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Step:
-    """One change of the host.
+    """One change of the host, or of a cluster.
 
     ``action`` says what is done, as a verb phrase; ``before`` and ``after`` are its two ends, for the diff. It is done
-    by a command (``argv``) or by a line in fstab (``entry``), never by both.
+    by a command (``argv``), by a line in fstab (``entry``), or by a request to a cluster, never by two of them.
     """
 
     target: str
@@ -55,6 +67,7 @@ class Step:
     after: str
     argv: tuple[Word, ...] = ()
     entry: Entry | None = None
+    request: Request | None = None
 
     def as_result(self) -> dict[str, str]:
         """Return it as a module's result shows it."""
@@ -75,6 +88,10 @@ class Plan:
     def write(self, target: str, before: str, entry: Entry) -> None:
         """Add a step that is a line in fstab."""
         self.steps.append(Step(target, "write fstab", before, entry.line, entry=entry))
+
+    def send(self, target: str, action: str, request: Request, after: str, before: str = "absent") -> None:
+        """Add a step that is a request to a cluster."""
+        self.steps.append(Step(target, action, before, after, request=request))
 
     def block(self, target: str, reason: str, remedy: str) -> None:
         """Add a blocker."""

@@ -604,11 +604,11 @@ def _mounted(table: Sequence[mount_table.Mount], place: str, target: str) -> lis
 def _fixed_by_number(target: str, mounted: Sequence[str], number: int) -> Iterator[Blocker]:
     """Yield where a mount is written down by the subvolume's id, which stays with the old content."""
     places = []
-    for line in _lines(_FSTAB):
-        fields = line.split("#", 1)[0].split()
+    for fields in mount_table.table_lines(_FSTAB):
         if len(fields) > 3 and fields[1] in mounted and f"subvolid={number}" in fields[3].split(","):
             places.append(_FSTAB)
-    for word in " ".join(_lines(_COMMAND_LINE)).split() if "/" in mounted else ():
+    words = [word for line in mount_table.table_lines(_COMMAND_LINE) for word in line]
+    for word in words if "/" in mounted else ():
         if word.startswith("rootflags=") and f"subvolid={number}" in word[len("rootflags=") :].split(","):
             places.append("the kernel's command line")
     for place in places:
@@ -624,8 +624,7 @@ def _swap_files_in(target: str) -> list[str]:
     """Return the swap files in use that lie in a subvolume itself, not in one inside it."""
     device = os.stat(target).st_dev
     found = []
-    for line in _lines(_SWAPS)[1:]:
-        path = line.split()[0] if line.split() else ""
+    for path, *_unused in mount_table.table_lines(_SWAPS)[1:]:
         inner = mount_table.inside(path, target)
         try:
             if inner and os.stat(path).st_dev == device:
@@ -634,14 +633,6 @@ def _swap_files_in(target: str) -> list[str]:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR):
                 raise
     return found
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as stream:
-            return stream.read().splitlines()
-    except FileNotFoundError:
-        return []
 
 
 def _with_way_out(attempt: str, error: ToolError) -> RestorePointError:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...core.errors import InvalidInput, RestorePointError
-from ...kube import MissingLibrary
+from ...kube_login import MissingLibrary
 from ...pve import PveError
 from .metadata import LXC, QEMU
 

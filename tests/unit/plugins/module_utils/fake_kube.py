@@ -19,7 +19,7 @@ import ssl
 import threading
 import time
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,8 @@ class Request:
     path: str
     query: Mapping[str, str]
     headers: Any
+    method: str = "GET"
+    body: Any = None
 
 
 def make_certificate(folder: Path, *hosts: str) -> Path:
@@ -196,18 +198,18 @@ class FakeKube:
         """Return (status, headers, body) for one GET."""
         if self.faults:
             status, headers = self.faults.pop(0)
-            return status, headers, _status(status, self.fault_message)
+            return status, headers, status_of(status, self.fault_message)
         if request.headers.get("Authorization") != self.authorization:
-            return 401, {}, _status(401, "Unauthorized")
+            return 401, {}, status_of(401, "Unauthorized")
         if request.path in _DISCOVERY:
             return 200, {}, _DISCOVERY[request.path]
         asked = _PATH.fullmatch(request.path)
         if not asked or asked["resource"] not in CORE:
-            return 404, {}, _status(404, "the server could not find the requested resource")
+            return 404, {}, status_of(404, "the server could not find the requested resource")
         verb = "get" if asked["name"] else "list"
         if (verb, asked["resource"]) in self.forbidden:
             message = f'{asked["resource"]} is forbidden: User "tester" cannot {verb} resource "{asked["resource"]}"'
-            return 403, {}, _status(403, message)
+            return 403, {}, status_of(403, message)
         return self._objects(request, asked["resource"], asked["namespace"], asked["name"])
 
     def _objects(
@@ -219,12 +221,12 @@ class FakeKube:
             for each in objects:
                 if each["metadata"]["name"] == name:
                     return 200, {}, each
-            return 404, {}, _status(404, f'{resource} "{name}" not found')
+            return 404, {}, status_of(404, f'{resource} "{name}" not found')
         try:
-            requirements = _requirements(request.query.get("labelSelector", ""))
+            requirements = requirements_of(request.query.get("labelSelector", ""))
         except ValueError as error:
-            return 400, {}, _status(400, str(error))
-        items = [each for each in objects if _matches(each, requirements)]
+            return 400, {}, status_of(400, str(error))
+        items = [each for each in objects if matches(each, requirements)]
         return 200, {}, {"apiVersion": "v1", "kind": f"{CORE[resource]}List", "metadata": {}, "items": items}
 
     def _handler(self) -> type[http.server.BaseHTTPRequestHandler]:
@@ -232,13 +234,40 @@ class FakeKube:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
 
             def do_GET(self) -> None:
                 path, _unused, query = self.path.partition("?")
-                request = Request(path, dict(urllib.parse.parse_qsl(query)), self.headers)
+                sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                asked = dict(urllib.parse.parse_qsl(query))
+                request = Request(path, asked, self.headers, self.command, json.loads(sent) if sent else None)
                 fake.requests.append(request)
                 time.sleep(fake.delay)
                 status, headers, body = fake.answer(request)
+                if status == 0:  # the answer is lost
+                    self.close_connection = True
+                elif isinstance(body, Iterator):
+                    self._stream(body)
+                else:
+                    self._send(status, headers, body)
+
+            do_POST = do_PATCH = do_DELETE = do_GET
+
+            def _stream(self, lines: Iterator[Any]) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Transfer-Encoding", "chunked")
+                self.end_headers()
+                for line in lines:
+                    if line is None:  # the connection is cut
+                        self.close_connection = True
+                        return
+                    data = json.dumps(line).encode() + b"\n"
+                    self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+                    self.wfile.flush()
+                self.wfile.write(b"0\r\n\r\n")
+
+            def _send(self, status: int, headers: Mapping[str, str], body: Any) -> None:
                 data = fake.raw if fake.raw is not None else json.dumps(body).encode()
                 self.send_response(status)
                 for name, value in {"Content-Type": "application/json", **headers}.items():
@@ -280,13 +309,20 @@ _DISCOVERY: dict[str, Any] = {
 }
 
 
-def _status(code: int, message: str) -> dict[str, Any]:
-    return {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": code}
+def status_of(code: int, message: str, reason: str = "") -> dict[str, Any]:
+    return {
+        "reason": reason,
+        "kind": "Status",
+        "apiVersion": "v1",
+        "status": "Failure",
+        "message": message,
+        "code": code,
+    }
 
 
-def _requirements(selector: str) -> list[tuple[str, str | None, str | None]]:
+def requirements_of(selector: str) -> list[tuple[str, str | None, str | None]]:
     """Return (key, operator, value) for each part of a selector of equalities; raise ValueError for what is none."""
-    requirements = []
+    requirements: list[tuple[str, str | None, str | None]] = []
     for part in filter(None, selector.split(",")):
         found = _REQUIREMENT.fullmatch(part.strip())
         if not found:
@@ -295,7 +331,7 @@ def _requirements(selector: str) -> list[tuple[str, str | None, str | None]]:
     return requirements
 
 
-def _matches(item: Mapping[str, Any], requirements: list[tuple[str, str | None, str | None]]) -> bool:
+def matches(item: Mapping[str, Any], requirements: list[tuple[str, str | None, str | None]]) -> bool:
     labels = item["metadata"].get("labels", {})
     for key, operator, value in requirements:
         equal = labels.get(key) == value if operator else key in labels

@@ -14,9 +14,15 @@ import sys
 
 import pytest
 
-from ansible_collections.restorepoint.core.plugins.module_utils import kube
+from ansible_collections.restorepoint.core.plugins.module_utils import kube, kube_claims
 from ansible_collections.restorepoint.core.plugins.module_utils.core.claims import ClaimError
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import InvalidInput, RestorePointError
+from ansible_collections.restorepoint.core.plugins.module_utils.kube_login import (
+    KubeError,
+    MissingLibrary,
+    secrets_of,
+)
+from ansible_collections.restorepoint.core.plugins.module_utils.kube_resources import CLAIMS, VOLUMES
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.fake_kube import (
     TOKEN,
     FakeKube,
@@ -59,7 +65,7 @@ def connect(server, timeout=5.0, sleep=lambda seconds: None, **options):
     return kube.KubeClient(options, timeout=timeout, sleep=sleep)
 
 
-def failure(call, *arguments, kind=kube.KubeError, **options):
+def failure(call, *arguments, kind=KubeError, **options):
     with pytest.raises(kind) as caught:
         call(*arguments, **options)
     text = str(caught.value)
@@ -80,7 +86,7 @@ def paths(server):
 
 def test_one_claim_costs_two_requests(server):
     server.add(claim("data"))
-    (found,) = kube.resolve_claims(connect(server), "shop-a", ["data"], node_name="node-1")
+    (found,) = kube_claims.resolve_claims(connect(server), "shop-a", ["data"], node_name="node-1")
     assert (found.path, found.nodes, found.pv) == ("/srv/volumes/data", ("node-1",), "pv-data")
     assert paths(server) == [
         "/api/v1/namespaces/shop-a/persistentvolumeclaims/data",
@@ -91,7 +97,7 @@ def test_one_claim_costs_two_requests(server):
 def test_a_hundred_claims_cost_two_requests(server):
     server.add(*[claim(f"data-{number}") for number in range(100)])
     server.add(claim("other", namespace="shop-b"))
-    found = kube.resolve_claims(connect(server), "shop-a")
+    found = kube_claims.resolve_claims(connect(server), "shop-a")
     assert len(found) == 100
     assert "other" not in {each.pvc for each in found}
     assert paths(server) == ["/api/v1/namespaces/shop-a/persistentvolumeclaims", "/api/v1/persistentvolumes"]
@@ -99,26 +105,26 @@ def test_a_hundred_claims_cost_two_requests(server):
 
 def test_several_names_cost_one_list_and_come_in_their_order(server):
     server.add(claim("a"), claim("b"), claim("c"))
-    found = kube.resolve_claims(connect(server), "shop-a", ["c", "a", "c"])
+    found = kube_claims.resolve_claims(connect(server), "shop-a", ["c", "a", "c"])
     assert [each.pvc for each in found] == ["c", "a"]
     assert len(server.requests) == 3
 
 
 def test_a_selector_is_left_to_the_server(server):
     server.add(claim("db", labels={"app": "shop"}), claim("cache"))
-    (found,) = kube.resolve_claims(connect(server), "shop-a", selector="app=shop")
+    (found,) = kube_claims.resolve_claims(connect(server), "shop-a", selector="app=shop")
     assert found.pvc == "db"
-    assert server.requests[0].query == {"labelSelector": "app=shop"}
+    assert server.requests[0].query["labelSelector"] == "app=shop"
 
 
 def test_a_selector_that_the_server_cannot_read_is_its_own_sentence(server):
-    text = failure(kube.resolve_claims, connect(server), "shop-a", selector="app=(")
+    text = failure(kube_claims.resolve_claims, connect(server), "shop-a", selector="app=(")
     assert "answered 400: unable to parse requirement" in text
 
 
 def test_a_selector_that_matches_nothing_asks_for_no_volume(server):
     server.add(claim("db"))
-    text = failure(kube.resolve_claims, connect(server), "shop-a", selector="app=x", kind=InvalidInput)
+    text = failure(kube_claims.resolve_claims, connect(server), "shop-a", selector="app=x", kind=InvalidInput)
     assert "matches none" in text
     assert len(server.requests) == 1
 
@@ -126,13 +132,13 @@ def test_a_selector_that_matches_nothing_asks_for_no_volume(server):
 @pytest.mark.parametrize("names", [["dat"], ["dat", "data"]])
 def test_a_claim_that_is_not_there_is_answered_with_those_that_are(server, names):
     server.add(claim("data"), claim("logs"))
-    text = failure(kube.resolve_claims, connect(server), "shop-a", names, kind=InvalidInput)
+    text = failure(kube_claims.resolve_claims, connect(server), "shop-a", names, kind=InvalidInput)
     assert "no such claim; choose one of those in the namespace: data, logs." in text
 
 
 def test_a_claim_that_is_not_there_is_said_even_where_nothing_may_be_listed(server):
     server.forbidden.add(("list", "persistentvolumeclaims"))
-    text = failure(kube.resolve_claims, connect(server), "shop-a", ["dat"], kind=InvalidInput)
+    text = failure(kube_claims.resolve_claims, connect(server), "shop-a", ["dat"], kind=InvalidInput)
     assert "there is no such claim; check the name and the namespace" in text
 
 
@@ -142,7 +148,7 @@ def test_unbound_and_foreign_claims_are_all_named_at_once(server):
     server.claims.append(pending)
     server.add(claim("far"), nodeAffinity=on_node("node-2"))
     server.add(claim("block"), hostPath=None, csi={"driver": "csi.example.org"})
-    text = failure(kube.resolve_claims, connect(server), "shop-a", node_name="node-1", kind=ClaimError)
+    text = failure(kube_claims.resolve_claims, connect(server), "shop-a", node_name="node-1", kind=ClaimError)
     assert "resolve 3 claims" in text
     for words in ("shop-a/pending: it has no volume yet", "lies on node node-2", "CSI driver csi.example.org"):
         assert words in text
@@ -152,7 +158,7 @@ def test_claims_without_any_volume_cost_no_request_for_volumes(server):
     pending = claim("pending", volumeName=None)
     pending["status"]["phase"] = "Pending"
     server.claims.append(pending)
-    failure(kube.resolve_claims, connect(server), "shop-a", kind=ClaimError)
+    failure(kube_claims.resolve_claims, connect(server), "shop-a", kind=ClaimError)
     assert len(server.requests) == 1
 
 
@@ -160,13 +166,13 @@ def test_claims_without_any_volume_cost_no_request_for_volumes(server):
 def test_a_volume_that_does_not_exist_is_the_claims_fault_not_the_apis(server, count):
     server.add(*[claim(f"data-{number}") for number in range(count)])
     del server.volumes[0]
-    text = failure(kube.resolve_claims, connect(server), "shop-a", kind=ClaimError)
+    text = failure(kube_claims.resolve_claims, connect(server), "shop-a", kind=ClaimError)
     assert "its volume 'pv-data-0' does not exist" in text
 
 
 @pytest.mark.parametrize(("namespace", "names"), [("../..", []), ("shop-a", ["../../nodes"]), ("shop-a", ["a?b"])])
 def test_a_name_that_would_change_the_url_is_refused_before_any_request(server, namespace, names):
-    failure(kube.resolve_claims, connect(server), namespace, names, kind=InvalidInput)
+    failure(kube_claims.resolve_claims, connect(server), namespace, names, kind=InvalidInput)
     assert server.requests == []
 
 
@@ -175,7 +181,7 @@ def test_a_name_that_would_change_the_url_is_refused_before_any_request(server, 
 
 def test_an_expired_token_is_said_without_the_token(server):
     client = connect(server, api_key=SECRET)
-    text = failure(kube.resolve_claims, client, "shop-a")
+    text = failure(kube_claims.resolve_claims, client, "shop-a")
     assert f"{server.url} does not accept the credentials (Unauthorized); renew the token" in text
     assert len(server.requests) == 1
 
@@ -192,14 +198,14 @@ def test_an_expired_token_is_said_without_the_token(server):
 def test_a_missing_permission_names_verb_and_resource(server, verb, resource, names):
     server.add(*[claim(f"data-{number}") for number in range(5)])
     server.forbidden.add((verb, resource))
-    text = failure(kube.resolve_claims, connect(server), "shop-a", names)
+    text = failure(kube_claims.resolve_claims, connect(server), "shop-a", names)
     where = " in namespace shop-a" if resource == "persistentvolumeclaims" else ""
     assert f"allow {verb} on {resource}{where} to this user" in text
     assert f'User "tester" cannot {verb} resource' in text
 
 
 def test_a_server_that_is_no_kubernetes_is_said(server):
-    text = failure(connect(server, host=f"{server.url}/elsewhere").get, "list claims", "persistentvolumeclaims", "a")
+    text = failure(connect(server, host=f"{server.url}/elsewhere").list_objects, "list claims", CLAIMS, "a")
     assert "has no such object: the server could not find the requested resource; check the names and that host" in text
 
 
@@ -208,7 +214,7 @@ def test_a_busy_or_restarting_server_is_asked_again(server, status):
     server.add(claim("data"))
     server.faults = [(status, {}), (status, {})]
     pauses = Pauses()
-    assert len(kube.resolve_claims(connect(server, sleep=pauses), "shop-a")) == 1
+    assert len(kube_claims.resolve_claims(connect(server, sleep=pauses), "shop-a")) == 1
     assert pauses == list(kube.PAUSES[:2])
 
 
@@ -216,13 +222,13 @@ def test_retry_after_is_honoured_but_not_without_end(server):
     server.faults = [(429, {"Retry-After": "2"}), (429, {"Retry-After": "3600"}), (503, {"Retry-After": "soon"})]
     server.add(claim("data"))
     pauses = Pauses()
-    kube.resolve_claims(connect(server, sleep=pauses), "shop-a")
+    kube_claims.resolve_claims(connect(server, sleep=pauses), "shop-a")
     assert pauses == [2.0, 5.0, kube.PAUSES[2]]
 
 
 def test_a_server_that_stays_broken_is_given_up(server):
     server.faults = [(500, {})] * 99
-    text = failure(kube.resolve_claims, connect(server), "shop-a")
+    text = failure(kube_claims.resolve_claims, connect(server), "shop-a")
     assert "answered 500: the test says so; try again" in text
     assert len(server.requests) == len(kube.PAUSES) + 1
 
@@ -230,7 +236,7 @@ def test_a_server_that_stays_broken_is_given_up(server):
 def test_a_slow_answer_is_not_waited_for(server):
     server.delay = 1.0
     pauses = Pauses()
-    text = failure(kube.resolve_claims, connect(server, timeout=0.2, sleep=pauses), "shop-a")
+    text = failure(kube_claims.resolve_claims, connect(server, timeout=0.2, sleep=pauses), "shop-a")
     assert f"no answer from {server.url} within 0.2 s" in text
     assert pauses == []
 
@@ -238,7 +244,7 @@ def test_a_slow_answer_is_not_waited_for(server):
 def test_a_redirect_is_not_followed_and_gets_no_token(server, certificate):
     with FakeKube(certificate) as other:
         server.faults = [(302, {"Location": f"{other.url}/api/v1/persistentvolumes"})]
-        text = failure(connect(server).get, "list volumes", "persistentvolumes")
+        text = failure(connect(server).list_objects, "list volumes", VOLUMES)
         assert "answered 302" in text
         assert other.requests == []
 
@@ -246,12 +252,12 @@ def test_a_redirect_is_not_followed_and_gets_no_token(server, certificate):
 @pytest.mark.parametrize("body", [b"<html>login</html>", b"", b"[]", b"\xff\xfe", b'{"items": 3}'])
 def test_an_answer_that_is_not_the_apis_is_an_error_never_an_empty_list(server, body):
     server.raw = body
-    failure(kube.resolve_claims, connect(server), "shop-a")
+    failure(kube_claims.resolve_claims, connect(server), "shop-a")
 
 
 def test_a_server_that_is_down_is_said_with_the_kernels_words(server):
     client = connect(server, host="https://127.0.0.1:9")
-    text = failure(kube.resolve_claims, client, "shop-a")
+    text = failure(kube_claims.resolve_claims, client, "shop-a")
     assert "https://127.0.0.1:9 cannot be reached or understood (Connection refused)" in text
 
 
@@ -266,14 +272,14 @@ def test_a_server_that_comes_back_is_reached(certificate):
             came_back[0].add(claim("data"))
 
     try:
-        assert len(kube.resolve_claims(connect(gone, sleep=restart), "shop-a")) == 1
+        assert len(kube_claims.resolve_claims(connect(gone, sleep=restart), "shop-a")) == 1
     finally:
         for fake in came_back:
             fake.__exit__()
 
 
 def test_a_proxy_that_is_down_is_said_without_its_password(server):
-    text = failure(connect(server, proxy=f"http://me:{SECRET}@127.0.0.1:9").get, "list volumes", "persistentvolumes")
+    text = failure(connect(server, proxy=f"http://me:{SECRET}@127.0.0.1:9").list_objects, "list volumes", VOLUMES)
     assert f"the proxy to {server.url} does not connect (Connection refused)" in text
     assert server.requests == []
 
@@ -281,11 +287,11 @@ def test_a_proxy_that_is_down_is_said_without_its_password(server):
 def test_a_secret_that_the_server_repeats_is_blotted_out(server):
     server.faults = [(400, {})]
     server.fault_message = f"what is {TOKEN}?"
-    assert "answered 400: what is ***?" in failure(connect(server).get, "list volumes", "persistentvolumes")
+    assert "answered 400: what is ***?" in failure(connect(server).list_objects, "list volumes", VOLUMES)
 
 
 def test_an_unknown_host_is_said(server):
-    text = failure(connect(server, host="https://nowhere.invalid").get, "list volumes", "persistentvolumes")
+    text = failure(connect(server, host="https://nowhere.invalid").list_objects, "list volumes", VOLUMES)
     assert "https://nowhere.invalid cannot be reached" in text
 
 
@@ -294,7 +300,7 @@ def test_an_unknown_host_is_said(server):
 
 def test_a_server_of_an_unknown_ca_is_refused(server, tmp_path):
     other = make_certificate(tmp_path, "localhost")
-    text = failure(kube.resolve_claims, connect(server, ca_cert=str(other)), "shop-a")
+    text = failure(kube_claims.resolve_claims, connect(server, ca_cert=str(other)), "shop-a")
     assert f"no trusted connection to {server.url}" in text
     assert "give the CA of its certificate as ca_cert" in text
     assert server.requests == []
@@ -302,14 +308,14 @@ def test_a_server_of_an_unknown_ca_is_refused(server, tmp_path):
 
 def test_a_certificate_for_another_host_is_refused(tmp_path):
     with FakeKube(make_certificate(tmp_path, "kube.example.org")) as server:
-        text = failure(kube.resolve_claims, connect(server), "shop-a")
+        text = failure(kube_claims.resolve_claims, connect(server), "shop-a")
         assert "no trusted connection" in text
         assert server.requests == []
 
 
 def test_trust_can_be_waived(server):
     server.add(claim("data"))
-    assert kube.resolve_claims(connect(server, ca_cert=None, validate_certs=False), "shop-a")
+    assert kube_claims.resolve_claims(connect(server, ca_cert=None, validate_certs=False), "shop-a")
 
 
 # Login
@@ -318,18 +324,18 @@ def test_trust_can_be_waived(server):
 def test_basic_authentication_is_sent(server):
     server.authorization = "Basic " + base64.b64encode(f"jane:{SECRET}".encode()).decode()
     server.add(claim("data"))
-    assert kube.resolve_claims(connect(server, api_key=None, username="jane", password=SECRET), "shop-a")
+    assert kube_claims.resolve_claims(connect(server, api_key=None, username="jane", password=SECRET), "shop-a")
 
 
 def test_a_client_certificate_needs_no_kubeconfig(server):
     key = str(server.certificate)
-    text = failure(kube.resolve_claims, connect(server, api_key=None, client_cert=key, client_key=key), "shop-a")
+    text = failure(kube_claims.resolve_claims, connect(server, api_key=None, client_cert=key, client_key=key), "shop-a")
     assert "does not accept the credentials" in text
 
 
 def test_impersonation_sends_the_user_and_every_group(server):
     server.add(claim("data"))
-    kube.resolve_claims(
+    kube_claims.resolve_claims(
         connect(server, impersonate_user="jane", impersonate_groups=["ops", "dev", "night shift"]), "shop-a"
     )
     headers = server.requests[0].headers
@@ -339,7 +345,7 @@ def test_impersonation_sends_the_user_and_every_group(server):
 
 def test_a_kubeconfig_can_be_a_mapping(server):
     server.add(claim("data"))
-    assert kube.resolve_claims(kube.KubeClient({"kubeconfig": server.kubeconfig()}), "shop-a")
+    assert kube_claims.resolve_claims(kube.KubeClient({"kubeconfig": server.kubeconfig()}), "shop-a")
 
 
 @pytest.mark.parametrize("way", ["option", "environment", "home"])
@@ -350,7 +356,7 @@ def test_a_kubeconfig_file_is_found(server, way, tmp_path, monkeypatch):
     path.write_text(json.dumps(server.kubeconfig()))
     if way == "environment":
         monkeypatch.setenv("KUBECONFIG", str(path))
-    assert kube.resolve_claims(kube.KubeClient({"kubeconfig": str(path)} if way == "option" else {}), "shop-a")
+    assert kube_claims.resolve_claims(kube.KubeClient({"kubeconfig": str(path)} if way == "option" else {}), "shop-a")
 
 
 def exec_plugin(tmp_path, token, **status):
@@ -367,23 +373,23 @@ def exec_plugin(tmp_path, token, **status):
 def test_an_exec_plugin_supplies_the_token(server, tmp_path):
     server.add(claim("data"))
     user, _path = exec_plugin(tmp_path, TOKEN)
-    assert kube.resolve_claims(kube.KubeClient({"kubeconfig": server.kubeconfig(**user)}), "shop-a")
+    assert kube_claims.resolve_claims(kube.KubeClient({"kubeconfig": server.kubeconfig(**user)}), "shop-a")
 
 
 def test_a_token_that_has_expired_is_renewed_between_requests(server, tmp_path):
     server.add(claim("data"))
     user, path = exec_plugin(tmp_path, TOKEN, expirationTimestamp="2020-01-01T00:00:00Z")
     client = kube.KubeClient({"kubeconfig": server.kubeconfig(**user)})
-    assert kube.resolve_claims(client, "shop-a")
+    assert kube_claims.resolve_claims(client, "shop-a")
     path.write_text(path.read_text().replace(TOKEN, SECRET))
     server.authorization = f"Bearer {SECRET}"
-    assert kube.resolve_claims(client, "shop-a")
+    assert kube_claims.resolve_claims(client, "shop-a")
 
 
 def test_a_token_that_is_given_goes_over_that_of_the_kubeconfig(server):
     server.add(claim("data"))
     client = kube.KubeClient({"kubeconfig": server.kubeconfig(token="an-old-token"), "api_key": TOKEN})
-    assert kube.resolve_claims(client, "shop-a")
+    assert kube_claims.resolve_claims(client, "shop-a")
 
 
 def test_a_host_that_is_given_goes_over_that_of_the_kubeconfig(server):
@@ -391,13 +397,13 @@ def test_a_host_that_is_given_goes_over_that_of_the_kubeconfig(server):
     config = server.kubeconfig()
     config["clusters"][0]["cluster"]["server"] = "https://nowhere.invalid"
     client = kube.KubeClient({"kubeconfig": config, "host": server.url + "/"})
-    assert kube.resolve_claims(client, "shop-a")
-    assert kube.resolve_claims(client, "shop-a"), "nor is it forgotten after the first request"
+    assert kube_claims.resolve_claims(client, "shop-a")
+    assert kube_claims.resolve_claims(client, "shop-a"), "nor is it forgotten after the first request"
 
 
 def test_complete_credentials_for_a_host_need_no_kubeconfig_even_where_one_is_named(server):
     server.add(claim("data"))
-    assert kube.resolve_claims(connect(server, kubeconfig="/nowhere"), "shop-a")
+    assert kube_claims.resolve_claims(connect(server, kubeconfig="/nowhere"), "shop-a")
 
 
 def test_the_pods_service_account_is_used_in_a_pod(server, monkeypatch, tmp_path):
@@ -411,7 +417,7 @@ def test_the_pods_service_account_is_used_in_a_pod(server, monkeypatch, tmp_path
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
     monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
     monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(server.certificate))
-    assert kube.resolve_claims(kube.KubeClient({}), "shop-a")
+    assert kube_claims.resolve_claims(kube.KubeClient({}), "shop-a")
 
 
 def test_without_any_login_the_message_names_the_ways():
@@ -461,7 +467,7 @@ def test_options_that_cannot_be_right_are_refused_before_any_login(options, word
 
 def test_a_password_in_the_hosts_url_is_never_shown(server):
     host = server.url.replace("//", f"//jane:{SECRET}@")
-    text = failure(kube.resolve_claims, connect(server, host=host, api_key="wrong"), "shop-a")
+    text = failure(kube_claims.resolve_claims, connect(server, host=host, api_key="wrong"), "shop-a")
     assert server.url in text
 
 
@@ -479,7 +485,7 @@ def test_secrets_are_found_wherever_they_stand():
             ]
         },
     }
-    assert sorted(kube.secrets_of(options)) == [
+    assert sorted(secrets_of(options)) == [
         "aws-secret-8",
         "id-token-7",
         "key-1",
@@ -496,7 +502,7 @@ def test_secrets_are_found_wherever_they_stand():
 
 def test_a_missing_package_is_named_with_the_failed_import(monkeypatch):
     monkeypatch.setitem(sys.modules, "kubernetes", None)
-    with pytest.raises(kube.MissingLibrary) as caught:
+    with pytest.raises(MissingLibrary) as caught:
         kube.KubeClient({"host": "https://127.0.0.1:9", "api_key": "x"})
     assert caught.value.library == "kubernetes"
     assert "ModuleNotFoundError" in caught.value.traceback

@@ -44,7 +44,19 @@ LAZY = {
 #: What of the standard library does neither I/O nor look at a clock. zoneinfo reads the time zone database, no more.
 PURE = {
     *("__future__", "abc", "base64", "bisect", "collections", "contextlib", "copy", "dataclasses", "datetime", "enum"),
-    *("fnmatch", "functools", "hashlib", "heapq", "itertools", "json", "math", "operator", "posixpath", "re"),
+    *(
+        "fnmatch",
+        "functools",
+        "hashlib",
+        "heapq",
+        "ipaddress",
+        "itertools",
+        "json",
+        "math",
+        "operator",
+        "posixpath",
+        "re",
+    ),
     *("string", "textwrap", "types", "typing", "unicodedata", "zoneinfo"),
 }
 #: Of the classes datetime and date; an attribute ``now`` of our own is the time as an argument, and welcome.

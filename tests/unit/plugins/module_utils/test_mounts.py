@@ -21,6 +21,7 @@ from ansible_collections.restorepoint.core.plugins.module_utils.mounts import (
     joined,
     parse,
     read_mounts,
+    table_lines,
 )
 
 TABLE = rb"""22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard
@@ -191,3 +192,13 @@ def test_our_own_mounts_can_be_read_and_cover_every_path():
 def test_a_process_that_is_gone_has_no_mounts(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_mounts(4711, proc=str(tmp_path))
+
+
+def test_a_table_like_fstab_is_read_with_its_escapes_and_without_its_comments(tmp_path):
+    table = tmp_path / "fstab"
+    table.write_bytes(b"# all\n\n/dev/a \t/srv/with\\040blank btrfs subvolid=5\n /dev/b /srv/\xe1\x9a\x80#x ext4\n")
+    assert table_lines(str(table)) == [
+        ["/dev/a", "/srv/with blank", "btrfs", "subvolid=5"],
+        ["/dev/b", "/srv/\u1680#x", "ext4"],
+    ]
+    assert table_lines(str(tmp_path / "none")) == []

@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.restorepoint.core.plugins.module_utils import pve
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import InvalidInput
-from ansible_collections.restorepoint.core.plugins.module_utils.kube import MissingLibrary
+from ansible_collections.restorepoint.core.plugins.module_utils.kube_login import MissingLibrary
 from ansible_collections.restorepoint.core.plugins.module_utils.pve import (
     Connection,
     Deadline,

@@ -12,9 +12,11 @@ import time
 import pytest
 import yaml
 
-from ansible_collections.restorepoint.core.plugins.module_utils.bridge import pve
+from ansible_collections.restorepoint.core.plugins.module_utils.bridge import csi, pve
 from ansible_collections.restorepoint.core.plugins.module_utils.bridge.hostpath import INFO_SPEC, STATE_SPEC
 from ansible_collections.restorepoint.core.plugins.modules import (
+    csi_snapshot,
+    csi_snapshot_info,
     hostpath_snapshot,
     hostpath_snapshot_info,
     pve_snapshot,
@@ -33,6 +35,8 @@ MODULES = [
     (hostpath_snapshot_info, INFO_SPEC),
     (pve_snapshot, pve.STATE_SPEC),
     (pve_snapshot_info, pve.INFO_SPEC),
+    (csi_snapshot, csi.STATE_SPEC),
+    (csi_snapshot_info, csi.INFO_SPEC),
 ]
 NAMES = [module.__name__.rpartition(".")[2] for module, _spec in MODULES]
 

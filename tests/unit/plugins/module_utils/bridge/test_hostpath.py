@@ -30,10 +30,10 @@ def call(place, module=hostpath_snapshot, **options):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"name": "x"}, "one of the following is required: path, namespace"),
+        ({"name": "x"}, "one of the following is required: path, namespace, claims"),
         ({"name": "x", "path": ["/a"], "namespace": "web"}, "mutually exclusive"),
         ({"name": "x", "path": ["/a"], "pvc": ["data"], "namespace": "web"}, "mutually exclusive"),
-        ({"name": "x", "pvc": ["data"]}, "one of the following is required: path, namespace"),
+        ({"name": "x", "pvc": ["data"]}, "one of the following is required: path, namespace, claims"),
         ({"name": "x", "namespace": "web", "pvc": ["data"], "selector": "a=b"}, "mutually exclusive"),
         ({"path": ["/a"]}, "state is present but all of the following are missing: name"),
         ({"path": ["/a"], "state": "rolled_back"}, "all of the following are missing: name"),
@@ -108,3 +108,58 @@ def test_info_without_targets_shows_the_whole_store(place):
     shown = call(place, hostpath_snapshot_info)
     assert [each["name"] for each in shown["snapshots"]] == ["x"]
     assert not shown["changed"]
+
+
+def given(place, name="data", **more):
+    return {"namespace": "shop-a", "pvc": name, "pv": f"pv-{name}", "path": str(place / "target"), "node": "n1", **more}
+
+
+def test_claims_that_are_known_already_need_no_api(place, monkeypatch):
+    monkeypatch.setattr(bridge, "KubeClient", lambda options: pytest.fail("the API was asked"))
+    result = call(place, claims=[given(place, nodes=["n1"], kind="local", uid="u", storage_class="")], name="x")
+    (made,) = result["results"]
+    extra = made["snapshot"]["extra"]
+    assert {key: extra[key] for key in ("namespace", "pvc", "pv", "node")} == {
+        "namespace": "shop-a", "pvc": "data", "pv": "pv-data", "node": "n1",
+    }  # fmt: skip
+    shown = call(place, hostpath_snapshot_info, claims=[given(place)])
+    assert [each["name"] for each in shown["snapshots"]] == ["x"]
+
+
+def test_a_host_without_claims_has_nothing_to_do(place):
+    result = call(place, claims=[], name="x")
+    assert (result["changed"], result["results"], os.listdir(place)) == (False, [], ["target"])
+    call(place, path=[str(place / "target")], name="x")
+    shown = call(place, hostpath_snapshot_info, claims=[])
+    assert (shown["snapshots"], shown["tree"]) == ([], {})
+
+
+@pytest.mark.parametrize("other", [{"path": ["/a"]}, {"namespace": "web"}])
+def test_claims_and_another_way_to_name_targets_cannot_both_be_meant(place, other):
+    assert "mutually exclusive" in call(place, claims=[given(place)], name="x", **other)["msg"]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "outcome"),
+    [(["node1"], ["created"]), (["node2"], []), (["node2", "node1"], ["created"])],
+)
+def test_each_node_takes_its_own_when_others_are_skipped(place, monkeypatch, nodes, outcome):
+    def resolve(client, namespace, names, selector, node):
+        assert node is None
+        return [ClaimVolume("web", "data", "pv-1", str(place / "target"), tuple(nodes), "local", "uid-1")]
+
+    monkeypatch.setattr(bridge, "resolve_claims", resolve)
+    monkeypatch.setattr(bridge, "KubeClient", lambda options: None)
+    result = call(place, namespace="web", node_name="node1", other_nodes="skip", name="x")
+    assert [each["action"] for each in result["results"]] == outcome
+
+
+def test_a_claim_that_names_no_node_is_nobody_s_own(place, monkeypatch):
+    def resolve(*_unused):
+        return [ClaimVolume("web", "data", "pv-1", str(place / "target"), (), "hostPath", "uid-1")]
+
+    monkeypatch.setattr(bridge, "resolve_claims", resolve)
+    monkeypatch.setattr(bridge, "KubeClient", lambda options: None)
+    result = call(place, namespace="web", node_name="node1", other_nodes="skip", name="x")
+    assert "the volumes of web/data name no node" in result["msg"]
+    assert os.listdir(place) == ["target"]

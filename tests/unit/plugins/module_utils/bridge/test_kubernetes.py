@@ -12,7 +12,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.restorepoint.core.plugins.doc_fragments.kubernetes import ModuleDocFragment
 from ansible_collections.restorepoint.core.plugins.module_utils.bridge import kubernetes as bridge
-from ansible_collections.restorepoint.core.plugins.module_utils.kube import MissingLibrary
+from ansible_collections.restorepoint.core.plugins.module_utils.kube_login import MissingLibrary
 
 DOCUMENTED = yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"]
 

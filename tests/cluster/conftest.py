@@ -1,0 +1,84 @@
+# Copyright (c) the restorepoint.core authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Fixtures of the tests on a real Kubernetes control plane: ``cluster``, a ``namespace`` of each test, a ``proxy``.
+
+Where no cluster can be had these tests are skipped with the reason, but with CI=true they fail. KUBECONFIG_LAB names
+one that is there already. RP_CLUSTER names one of the project's own: one that runs is taken as it is, and left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+import pytest
+
+from ansible_collections.restorepoint.core.tests.cluster.lab import Cluster, Unavailable, behind, lab_of, outside
+
+
+@contextlib.contextmanager
+def running(name):
+    """Give the lab on a cluster of that name; one that did not run before is removed again."""
+    found = Cluster(name)
+    kept = found.is_running()
+    try:
+        found.start(fresh=not kept)
+    except Unavailable as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    if not kept:
+        behind("guard", name, str(os.getpid()))
+    lab = lab_of(found)
+    try:
+        yield lab
+    finally:
+        lab.close()
+        if not kept:
+            found.remove()
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """The cluster, a Lab: for whatever leaves it as it is. Several sessions of tests may share it."""
+    if os.environ.get("KUBECONFIG_LAB"):
+        lab = outside(os.environ["KUBECONFIG_LAB"])
+        yield lab
+        lab.close()
+        return
+    with running(os.environ.get("RP_CLUSTER") or f"tests-{os.getpid()}") as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def fragile():
+    """A cluster for the tests of one file, whose parts they may end and whose driver they may let fail."""
+    if os.environ.get("KUBECONFIG_LAB"):
+        pytest.skip("ends parts of the cluster, which those of KUBECONFIG_LAB are not ours to end")
+    with running(f"fragile-{os.getpid()}") as lab:
+        yield lab
+
+
+@pytest.fixture
+def namespace(cluster):
+    """A namespace of the test's own in ``cluster``, which goes with all that is in it."""
+    name = cluster.make_namespace()
+    yield name
+    cluster.remove_namespace(name)
+
+
+@pytest.fixture
+def fragile_namespace(fragile):
+    """A namespace of the test's own in ``fragile``."""
+    name = fragile.make_namespace()
+    yield name
+    fragile.remove_namespace(name)
+
+
+@pytest.fixture
+def proxy(cluster):
+    """A proxy in front of ``cluster``, whole and with no request counted; ``cluster.through(proxy)`` logs in by it."""
+    with cluster.proxy() as made:
+        yield made

@@ -1,0 +1,62 @@
+# Copyright (c) the restorepoint.core authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Returns that are killed right after they have stopped a workload: whatever is done next brings it back."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+BACK = {"name": "one", "state": "rolled_back", "stop_workloads": True}
+
+
+@pytest.fixture
+def killed(cluster, namespace, proxy):
+    """A Deployment of 2 replicas whose claim was to be returned, by a run that was killed when it had stopped it."""
+    for claim in ("data", "more"):
+        cluster.claim(namespace, claim, {"a": "old"})
+    cluster.call("csi_snapshot", namespace=namespace, pvc=["data", "more"], name="one")
+    with cluster.node(namespace):
+        web = cluster.deployment(namespace, "web", "data", replicas=2)
+        cluster.api.wait(web, lambda found: found and found["status"].get("readyReplicas") == 2)
+        cluster.write(namespace, "data", {"a": "new"})
+        running: list[subprocess.Popen[str]] = []
+
+        def kill():
+            running[0].kill()
+            running[0].wait(30)
+
+        proxy.tell("call", verb="PATCH", path="deployments/web", times=1, after=True, function=kill)
+        through = cluster.through(proxy)
+        running.append(cluster.start("csi_snapshot", kubeconfig=through, namespace=namespace, pvc=["data"], **BACK))
+        assert cluster.finished(running[0]) is None
+        assert cluster.api.get(web)["spec"]["replicas"] == 0
+        yield web
+
+
+def up(cluster, web):
+    return cluster.api.wait(web, lambda found: found and found["status"].get("readyReplicas") == 2)
+
+
+def test_the_same_call_again_returns_the_claim_and_brings_the_workload_back(cluster, namespace, killed):
+    result = cluster.call("csi_snapshot", namespace=namespace, pvc=["data"], **BACK)
+    assert [each["had"] for each in result["workloads"]] == [{"replicas": 2}]
+    assert cluster.read(namespace, "data") == {"a": "old"}
+    assert up(cluster, killed)["metadata"]["labels"] == {"app": "web"}
+
+
+def test_calling_it_off_brings_the_workload_back_and_leaves_the_claim_as_it_was(cluster, namespace, killed):
+    result = cluster.call("csi_snapshot", namespace=namespace, pvc=["data"], state="rolled_back", call_off=True)
+    assert [each["outcome"] for each in result["workloads"]] == ["started again"]
+    assert cluster.read(namespace, "data") == {"a": "new"}
+    assert up(cluster, killed)["metadata"]["labels"] == {"app": "web"}
+
+
+def test_a_call_for_more_claims_takes_over_what_was_stopped_for_the_unfinished_return(cluster, namespace, killed):
+    result = cluster.call("csi_snapshot", namespace=namespace, pvc=["more", "data"], **BACK)
+    assert [(each["had"], each["outcome"]) for each in result["workloads"]] == [({"replicas": 2}, "started again")]
+    assert cluster.read(namespace, "data") == {"a": "old"}
+    up(cluster, killed)
