@@ -42,6 +42,16 @@ GUEST_IP, HOST_IP = "10.99.0.2", "10.99.0.1"
 DISKS = 4
 DISK_BYTES = 2 << 30
 BOOT_SECONDS = 150.0
+#: Run at each boot, since starting a program takes long here. Nothing of it changes what is done to storage:
+#: udev does not look again at a disk each time somebody has written to it, nor start ZFS's script for names of trays;
+#: LVM writes no copies of its metadata into /etc, looks for no D-Bus service, and touches 8 MB less memory.
+QUICKER = r"""
+mkdir -p /run/udev/rules.d && cd /run/udev/rules.d && : > 69-vdev.rules
+echo 'SUBSYSTEM=="block", KERNEL=="ubd*|dm-*", OPTIONS:="nowatch"' > 61-nowatch.rules
+udevadm control --reload && udevadm trigger --subsystem-match=block && udevadm settle
+sed -i -E 's/^(\s*)#? ?(backup|archive|notify_dbus) = 1$/\1\2 = 0/; s/^(\s*)#? ?(reserved_memory) = 8192$/\1\2 = 64/' \
+    /etc/lvm/lvm.conf
+"""
 #: What building and running it calls, and the packages that bring it.
 PROGRAMS = {
     "bc": "bc",
@@ -288,6 +298,7 @@ class Guest:
         deadline = time.monotonic() + BOOT_SECONDS
         while time.monotonic() < deadline and process.poll() is None:
             if self._answers():
+                subprocess.run(self.ssh("bash -eu"), input=QUICKER, text=True, timeout=60, check=True, env=settings())
                 return
             time.sleep(0.5)
         tail = console.read_text(errors="replace").splitlines()[-20:]

@@ -11,6 +11,11 @@ from typing import Any
 from ansible_collections.restorepoint.core.tests.guest.machine import Machine
 
 VG = "vg0"
+#: Takes away the mounts and the volumes; then tells how many volumes, disks and missing disks the group has.
+_EMPTY = f"""
+for m in $(grep -o ' /mnt/[^ ]*' /proc/self/mountinfo | sort -r); do umount "$m" || exit; done
+lvremove -qffy {VG} >/dev/null 2>&1 && vgs --noheadings -o lv_count,pv_count,vg_missing_pv_count {VG}
+"""
 
 
 class Storage:
@@ -20,9 +25,11 @@ class Storage:
         self.guest = guest
 
     def build(self) -> None:
-        """Make it anew."""
-        self.guest.clear_disks()
-        self.guest.script(f"pvcreate -qy /dev/ubdb && vgcreate -q {VG} /dev/ubdb", timeout=120)
+        """Make it anew; the group itself stays where nothing but volumes has been made of it since."""
+        done = self.guest.run("bash", "-c", _EMPTY, check=False).split()
+        if done != ["0", "1", "0"]:
+            self.guest.clear_disks()
+            self.guest.script(f"pvcreate -qy /dev/ubdb && vgcreate -q {VG} /dev/ubdb", timeout=120)
 
     def thick(self, name: str, megabytes: int = 64, filesystem: str | None = "ext4") -> str:
         """Make a thick volume with a filesystem; return vg/lv."""
@@ -31,9 +38,12 @@ class Storage:
 
     def thin(self, name: str, megabytes: int = 64, filesystem: str | None = "ext4", pool: int = 200) -> str:
         """Make a thin volume, and its pool where there is none; return vg/lv."""
-        if not self.guest.succeeds("lvs", f"{VG}/pool"):
-            self.guest.run("lvcreate", "-qy", "--type", "thin-pool", "-L", f"{pool}M", "-n", "pool", VG)
-        self.guest.run("lvcreate", "-qy", "-V", f"{megabytes}M", "--thinpool", f"{VG}/pool", "-n", name)
+        there = self.guest.succeeds("test", "-e", f"/dev/mapper/{VG}-pool-tpool")
+        size = [] if there else ["-L", f"{pool}M"]
+        self.guest.run(
+            *("lvcreate", "-qy", "--type", "thin", *size, "-V", f"{megabytes}M"),
+            *("--thinpool", f"{VG}/pool", "-n", name),
+        )
         return self._formatted(name, filesystem)
 
     def _formatted(self, name: str, filesystem: str | None) -> str:

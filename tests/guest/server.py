@@ -10,9 +10,10 @@ folder of the collections and of ansible in sys.path.
 
     {"call": MODULE, "arguments": TEXT}           -> {"out": TEXT}      the module's own output
     {"run": [WORD...], "input": TEXT, "timeout": SECONDS} -> {"out", "err", "rc"}
-    {"start": [WORD...], "input": TEXT, "environment": {...}} -> {"pid"}
-    {"wait": PID, "timeout": SECONDS}             -> {"out", "err", "rc"}  rc is None: it has not ended yet
+    {"start": MODULE, "arguments": TEXT, "environment": {...}} -> {"pid"}  in a session of its own
+    {"wait": PID, "timeout": SECONDS}             -> {"out", "rc"}  rc is None: it has not ended yet
     {"signal": PID, "number": N}                  -> {}
+    {"write": [{"path", "content", "mode"}...]}   -> {"written"}        through to the disk
 """
 
 from __future__ import annotations
@@ -25,39 +26,70 @@ import os
 import subprocess
 import sys
 import tempfile
-from typing import IO, Any
+import time
+from types import ModuleType
+from typing import Any, NoReturn
 
 MODULES = "ansible_collections.restorepoint.core.plugins.modules."
-#: What a process started here may not see of ours.
-STARTED: dict[int, tuple[subprocess.Popen[bytes], IO[bytes], IO[bytes]]] = {}
+STARTED: dict[int, Child] = {}
 
 
 def call(request: dict[str, Any]) -> dict[str, Any]:
     """Run a module in a child; what it printed comes through a file, which has no limit as a pipe has."""
-    module = importlib.import_module(MODULES + request["call"])
-    from ansible.module_utils import basic
+    child = Child(request["call"], request["arguments"])
+    child.wait(None)
+    return {"out": child.out()}
 
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogateescape") as told:
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                basic._ANSIBLE_ARGS = request["arguments"].encode("utf-8", "surrogateescape")
-                basic._ANSIBLE_PROFILE = "legacy"
-                with contextlib.redirect_stdout(told):
-                    try:
-                        module.main()
-                    except SystemExit:
-                        code = 0
-                told.flush()
-            except BaseException as error:
-                told.write(json.dumps({"failed": True, "crashed": True, "msg": f"{type(error).__name__}: {error}"}))
-                told.flush()
-            finally:
-                os._exit(code)
-        os.waitpid(child, 0)
-        told.seek(0)
-        return {"out": told.read()}
+
+class Child:
+    """A module in a forked process, which has everything imported already. ``environment`` comes on top of ours."""
+
+    def __init__(self, name: str, arguments: str, environment: dict[str, str] | None = None) -> None:
+        module = importlib.import_module(MODULES + name)
+        self._told = tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115 - see out
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._become(module, arguments, environment)
+
+    def _become(self, module: ModuleType, arguments: str, environment: dict[str, str] | None) -> NoReturn:
+        from ansible.module_utils import basic
+
+        code = 1
+        try:
+            if environment is not None:
+                os.setsid()
+                os.environ.update(environment)
+            basic._ANSIBLE_ARGS = arguments.encode("utf-8", "surrogateescape")
+            basic._ANSIBLE_PROFILE = "legacy"
+            with contextlib.redirect_stdout(self._told):
+                try:
+                    module.main()
+                except SystemExit:
+                    code = 0
+            self._told.flush()
+        except BaseException as error:
+            crash = {"failed": True, "crashed": True, "msg": f"{type(error).__name__}: {error}"}
+            self._told.write(json.dumps(crash))
+            self._told.flush()
+        finally:
+            os._exit(code)
+
+    def wait(self, seconds: float | None) -> int | None:
+        """Wait until it has ended: its exit code (-N: by signal N), or None where that takes longer."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while True:
+            pid, status = os.waitpid(self.pid, 0 if deadline is None else os.WNOHANG)
+            if pid:
+                return os.waitstatus_to_exitcode(status)
+            if deadline is not None and time.monotonic() >= deadline:
+                return None
+            time.sleep(0.02)
+
+    def out(self) -> str:
+        """Return what it printed, once it has ended."""
+        with self._told:
+            self._told.seek(0)
+            return self._told.read()
 
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
@@ -75,33 +107,31 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def start(request: dict[str, Any]) -> dict[str, Any]:
-    """Start a program; its output goes to files, so that it never waits for a reader."""
-    out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 - `wait` reads and closes them
-    with tempfile.TemporaryFile() as given:
-        given.write(request.get("input", "").encode("utf-8", "surrogateescape"))
-        given.seek(0)
-        process = subprocess.Popen(
-            request["start"], stdin=given, stdout=out, stderr=err, start_new_session=True,
-            env={**os.environ, **request.get("environment", {})},
-        )  # fmt: skip
-    STARTED[process.pid] = (process, out, err)
-    return {"pid": process.pid}
+    """Start a module, and do not wait for it."""
+    child = Child(request["start"], request["arguments"], request.get("environment", {}))
+    STARTED[child.pid] = child
+    return {"pid": child.pid}
 
 
 def wait(request: dict[str, Any]) -> dict[str, Any]:
     """Wait for what was started."""
-    process, out, err = STARTED[request["wait"]]
-    try:
-        code = process.wait(request.get("timeout", 120))
-    except subprocess.TimeoutExpired:
-        return {"out": "", "err": "", "rc": None}
-    del STARTED[request["wait"]]
-    texts = []
-    for stream in (out, err):
-        stream.seek(0)
-        texts.append(plain(stream.read()))
-        stream.close()
-    return {"out": texts[0], "err": texts[1], "rc": code}
+    child = STARTED[request["wait"]]
+    code = child.wait(request.get("timeout", 120))
+    if code is None:
+        return {"out": "", "rc": None}
+    del STARTED[child.pid]
+    return {"out": child.out(), "rc": code}
+
+
+def write(request: dict[str, Any]) -> dict[str, Any]:
+    """Write files, through to the disk."""
+    for each in request["write"]:
+        descriptor = os.open(each["path"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, each["mode"])
+        with open(descriptor, "wb") as file:
+            file.write(each["content"].encode("utf-8", "surrogateescape"))
+            file.flush()
+            os.fsync(file.fileno())
+    return {"written": len(request["write"])}
 
 
 def send_signal(request: dict[str, Any]) -> dict[str, Any]:
@@ -116,7 +146,7 @@ def plain(output: bytes) -> str:
     return output.decode("utf-8", "surrogateescape")
 
 
-HANDLERS = {"call": call, "run": run, "start": start, "wait": wait, "signal": send_signal}
+HANDLERS = {"call": call, "run": run, "start": start, "wait": wait, "signal": send_signal, "write": write}
 
 
 def main() -> None:

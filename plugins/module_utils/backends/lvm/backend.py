@@ -218,7 +218,7 @@ class LvmBackend:
 
     def _used_up(self, target: Volume, seen: View, name: str, wanted: tuple[Snapshot, Volume] | None) -> str | None:
         """Say that, and when, the wanted thick snapshot was used up by a merge, or is just now."""
-        if wanted is not None and not wanted[1].merging:
+        if target.merge_failed or (wanted is not None and not wanted[1].merging):
             return None
         state = self.lvm.merge_state(target, wanted[1]) if wanted is not None else MERGED
         if wanted is not None and state == MERGING:
@@ -236,6 +236,8 @@ class LvmBackend:
     ) -> Iterator[Blocker]:
         thick = volume.is_thick_snapshot
         yield from obstacles.health(target, self.report.groups[target.vg])
+        if target.merge_failed:
+            return
         if thick and volume.origin_uuid != target.uuid:
             yield Blocker(
                 target.path,

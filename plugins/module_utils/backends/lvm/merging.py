@@ -115,7 +115,7 @@ class Waiting:
             outcomes[index] = RestorePointError(
                 f"return {change.target} to {change.name!r}",
                 "the kernel has given the merge up",
-                f"look at its log and at the disks; `lvchange --refresh {target.path}` tries again",
+                f"mend the disks that its log names; then {how_it_starts(target.path)}",
             )
         elif mapper_name(target.vg, target.name) not in active:
             outcomes[index] = put_off(target)

@@ -41,7 +41,12 @@ def health(target: Volume, group: Group) -> Iterator[Blocker]:
         yield Blocker(path, f"LVM says of it: {target.health}", "look at `lvs -a -o +lv_health_status`", MAKES)
     if target.suspended:
         yield Blocker(path, "it is suspended", f"resume it: dmsetup resume, or lvchange --refresh {path}", MAKES)
-    if target.merging:
+    if target.merge_failed:
+        remedy = (
+            f"mend the disks that its log names, and activate it anew: `lvchange -an {path}`, `lvchange -ay {path}`"
+        )
+        yield Blocker(path, "the kernel has given the merge of a snapshot into it up", remedy, MAKES)
+    elif target.merging:
         remedy = "wait until that has ended, or activate it anew where the merge waits for that"
         yield Blocker(path, "a snapshot is being merged into it", remedy, MAKES)
 

@@ -180,10 +180,14 @@ def why_not_ready(volume: Volume) -> str | None:
     """Say why a snapshot could not be returned to, or None."""
     if volume.invalid:
         return "it overflowed: it was too small for what was overwritten since, and its content is lost"
+    if volume.merge_failed:
+        origin = f"{volume.vg}/{volume.origin}"
+        how = (
+            f"mend the disks that its log names, and activate it anew: `lvchange -an {origin}`, `lvchange -ay {origin}`"
+        )
+        return f"the kernel has given the merge of it up: {how}"
     if volume.merging:
         return "it is being merged into its origin"
-    if volume.merge_failed:
-        return "a merge of it failed: look at the kernel's log and at the disks"
     if volume.health:
         return f"LVM says of it: {volume.health}"
     return None
