@@ -341,3 +341,33 @@ def test_nodes_are_the_union_of_terms_and_the_intersection_within_them(tree):
         assert set(resolve(nodeAffinity=spec).nodes) == expected
     else:
         error_of(lambda: resolve(nodeAffinity=spec))
+
+
+@pytest.mark.parametrize(
+    ("provisioner", "source", "kind"),
+    [
+        ("microk8s.io/hostpath", {"hostPath": {"path": "{top}-pvc-1", "type": "DirectoryOrCreate"}}, "hostPath"),
+        ("rancher.io/local-path", {"hostPath": {"path": "{top}_shop_data", "type": "DirectoryOrCreate"}}, "hostPath"),
+        ("rancher.io/local-path", {"hostPath": None, "local": {"path": "{top}_shop_data"}}, "local"),
+        ("openebs.io/local", {"hostPath": None, "local": {"path": "{top}", "fsType": ""}}, "local"),
+    ],
+)
+def test_volumes_of_the_usual_provisioners_are_read_whatever_they_call_their_folders(provisioner, source, kind):
+    top = "/var/snap/microk8s/common/default-storage/shop-a-b-data"
+    spec = {
+        name: {key: value.format(top=top) for key, value in given.items()} if given else None
+        for name, given in source.items()
+    }
+    asked = claim("data", namespace="shop-a-b")
+    made = volume(asked, **spec, nodeAffinity=on_node("node-1"))
+    made["metadata"]["annotations"] = {"pv.kubernetes.io/provisioned-by": provisioner}
+    found = claims.resolve_claim(asked, made)
+    assert (found.kind, found.nodes, found.namespace) == (kind, ("node-1",), "shop-a-b")
+    assert found.path.startswith(top)
+
+
+def test_claims_whose_names_run_into_the_same_words_are_kept_apart():
+    """Provisioners join namespace and name with a hyphen: a-b/c and a/b-c look alike on disk."""
+    one, other = claim("c", namespace="a-b", volumeName="pv-1"), claim("b-c", namespace="a", volumeName="pv-2")
+    for asked, stranger in ((one, other), (other, one)):
+        error_of(claims.resolve_claim, asked, {**volume(stranger), "metadata": {"name": asked["spec"]["volumeName"]}})
