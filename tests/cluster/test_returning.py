@@ -6,14 +6,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 
 import pytest
 
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.returning import journal as j
-from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.returning.swap import Return, Swap
+from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.returning.swap import Return, Swap, Undo
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.watching import Deadline
-from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import RestorePointError
+from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import NotBegun, RestorePointError
 from ansible_collections.restorepoint.core.plugins.module_utils.kube import KubeClient
 from ansible_collections.restorepoint.core.tests.cluster.lab import CORE, contents
 
@@ -82,7 +84,7 @@ class Shop:
         ]
 
     def check(self, asides=1, policy="Delete"):
-        """Each claim has the snapshot's data, its old volume is an aside with the old data, nothing else is left."""
+        """Each claim has the snapshot's data, its old volume is an aside with the old data; nothing else is left."""
         for name in self.names:
             assert self.cluster.read(self.namespace, name) == {"state": TAKEN["state"], "name": name}
             claim = self.cluster.bound(self.namespace, name)
@@ -160,3 +162,190 @@ def test_killed_at_each_request_and_run_again_it_ends_well(cluster, namespace, s
         last += 1
     assert last > 15
     assert len(shop.mine()) == 2 * len(shop.claims())
+
+
+@pytest.mark.parametrize("verb", ["POST", "PATCH", "DELETE"])
+@pytest.mark.parametrize("action", ["cut_before", "cut_after"])
+def test_connections_that_are_cut_at_each_request_are_survived(cluster, namespace, proxy, action, verb):
+    """Each round is a claim of its own: the nth request of that verb is cut, before or after it was passed on."""
+    for skip in range(4 if verb == "PATCH" else 2):
+        proxy.heal()
+        name = f"data{skip}"
+        shop = Shop(cluster, namespace, [name])
+        proxy.tell(action, verb=verb, times=1, skip=skip)
+        swap = shop.swap(kubeconfig=cluster.through(proxy))
+        assert errors(swap.carry_out(shop.returns())) == []
+        assert cluster.read(namespace, name) == {"state": TAKEN["state"], "name": name}
+        assert len(shop.survey(name).asides) == 1
+        assert contents(cluster.folder_of(shop.first[name])) == {**OLD, "name": name}
+    assert not [each for each in shop.mine() if j.JOURNAL in (each["metadata"].get("annotations") or {})]
+
+
+@pytest.mark.parametrize("storage_class", ["folders", "folders-retain"])
+def test_undo_gives_the_old_volume_back_also_when_it_was_killed(cluster, namespace, storage_class):
+    last, killed = 3, True
+    while killed:
+        name = f"data{last}"
+        shop = Shop(cluster, namespace, [name], storage_class=storage_class)
+        assert errors(shop.swap().carry_out(shop.returns())) == []
+        try:
+            outcome = shop.swap(last, heard=last % 2 == 0).undo([Undo(name, once="u")])
+            killed = False
+        except Killed:
+            shop.swap().recover()
+            again = [] if "u" in shop.survey(name).returned else [Undo(name, once="u")]
+            outcome = shop.swap().undo(again)
+        assert errors(outcome) == []
+        assert cluster.read(namespace, name) == {**OLD, "name": name}
+        volume = cluster.volume(namespace, name)
+        assert volume["metadata"]["uid"] == shop.first[name]["metadata"]["uid"]
+        assert volume["spec"]["persistentVolumeReclaimPolicy"] == (
+            "Retain" if storage_class == "folders-retain" else "Delete"
+        )
+        assert len(shop.survey(name).asides) == 1, f"killed at {last}"
+        last += 1
+    assert last > 10
+
+
+@pytest.mark.parametrize("storage_class", ["folders", "folders-retain"])
+def test_a_return_that_was_killed_before_its_swap_is_called_off_and_leaves_nothing(cluster, namespace, storage_class):
+    shop = Shop(cluster, namespace, storage_class=storage_class)
+    called_off = 0
+    for last in range(3, 40):
+        with contextlib.suppress(Killed):
+            shop.swap(last, heard=True).carry_out(shop.returns())
+        (outcome,) = shop.swap().call_off(["data"])
+        if isinstance(outcome, RestorePointError):
+            assert "its swap has begun" in str(outcome)
+            break
+        called_off += outcome["changed"]
+        shop.check_untouched()
+    assert called_off > 6
+    shop.swap().carry_out(shop.returns())
+    shop.check(policy="Retain" if storage_class == "folders-retain" else "Delete")
+
+
+def test_a_pod_that_comes_late_leaves_the_claim_terminating_and_the_next_run_completes_it(cluster, namespace, proxy):
+    shop = Shop(cluster, namespace)
+    pods = []
+
+    def late():
+        pods.append(cluster.pod(namespace, "late", "data"))
+        cluster.until(lambda: cluster.api.get(pods[0])["spec"].get("nodeName"), "the pod has a node")
+
+    path = "/persistentvolumeclaims/data$"
+    proxy.tell("call", verb="DELETE", path=path, function=late)
+    with cluster.node(namespace):
+        (outcome,) = shop.swap(seconds=8, kubeconfig=cluster.through(proxy)).carry_out(shop.returns())
+        assert "pod late on node" in str(outcome)
+        assert "the next run completes the return" in str(outcome)
+        assert cluster.read(namespace, "data") == {**OLD, "name": "data"}
+        assert cluster.api.get(cluster.claim_path(namespace, "data"))["metadata"]["deletionTimestamp"]
+        assert "its swap has begun" in errors(shop.swap().call_off(["data"]))[0]
+        cluster.api.delete(pods[0])
+        cluster.until(lambda: cluster.api.find(pods[0]) is None, "the pod is gone")
+        (outcome,) = shop.swap().carry_out(shop.returns())
+    assert not isinstance(outcome, RestorePointError), outcome
+    assert outcome["resumed"]
+    shop.check()
+
+
+def test_a_claim_that_is_made_again_by_somebody_meanwhile_gets_the_new_volume(cluster, namespace, proxy):
+    """As a StatefulSet's controller does it: the claim is made from a template as soon as it is missing."""
+    shop = Shop(cluster, namespace)
+    body = {
+        "metadata": {"name": "data", "labels": {"app": "data"}},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Mi"}},
+            "storageClassName": "folders",
+        },
+    }
+
+    def faster():
+        cluster.api.create(cluster.claim_path(namespace), body)
+
+    # The second POST of claims is the one that makes the claim again.
+    proxy.tell("call", verb="POST", path="/persistentvolumeclaims", function=faster, skip=1)
+    (outcome,) = shop.swap(kubeconfig=cluster.through(proxy)).carry_out(shop.returns())
+    assert not isinstance(outcome, RestorePointError), outcome
+    shop.check()
+
+
+def test_a_strangers_claim_that_waits_for_any_volume_gets_neither(cluster, namespace):
+    shop = Shop(cluster, namespace)
+    stop = threading.Event()
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}, "storageClassName": "none"}
+
+    def greedy():
+        for number in range(200):
+            if stop.is_set():
+                return
+            cluster.api.create(
+                cluster.claim_path(namespace),
+                {"metadata": {"name": f"greedy{number}"}, "spec": {**spec, "storageClassName": "folders-late"}},
+            )
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=greedy)
+    thread.start()
+    try:
+        assert errors(shop.swap().carry_out(shop.returns())) == []
+    finally:
+        stop.set()
+        thread.join()
+    names = {each["metadata"]["name"] for each in shop.mine()}
+    assert len(names) == 2
+    assert {each["spec"]["claimRef"]["name"] for each in shop.mine()} == {"data"}
+
+
+def test_a_namespace_that_is_deleted_in_the_middle_leaves_the_old_data_retained(cluster, proxy):
+    namespace = cluster.make_namespace()
+    shop = Shop(cluster, namespace)
+    proxy.tell("call", verb="DELETE", path="-rb-", function=lambda: cluster.remove_namespace(namespace))
+    (outcome,) = shop.swap(seconds=15, kubeconfig=cluster.through(proxy)).carry_out(shop.returns())
+    assert isinstance(outcome, RestorePointError)
+    cluster.until(lambda: cluster.api.find(f"{CORE}/namespaces/{namespace}") is None, "the namespace is gone")
+    name = shop.first["data"]["metadata"]["name"]
+    old = cluster.api.get(f"{VOLUMES}/{name}")
+    assert old["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
+    assert contents(cluster.folder_of(shop.first["data"])) == {**OLD, "name": "data"}
+
+
+def test_binding_that_waits_for_a_pod_is_done_by_the_node_of_the_old_volume(cluster, namespace):
+    shop = Shop(cluster, namespace, [])
+    metadata = {"name": "data", "labels": {"app": "data"}, "annotations": {"volume.kubernetes.io/selected-node": "lab"}}
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
+    spec["storageClassName"] = "folders-late"
+    cluster.api.create(cluster.claim_path(namespace), {"metadata": metadata, "spec": spec})
+    cluster.bound(namespace, "data")
+    cluster.write(namespace, "data", {**TAKEN, "name": "data"})
+    shop.names, shop.snapshots["data"] = ["data"], cluster.snapshot(namespace, "data", "data-before")
+    cluster.write(namespace, "data", OLD)
+    shop.first["data"] = cluster.volume(namespace, "data")
+    assert errors(shop.swap().carry_out(shop.returns())) == []
+    shop.check()
+
+
+def test_a_quota_without_room_calls_everything_off(cluster, namespace):
+    shop = Shop(cluster, namespace, ["data", "more"])
+    quota = {"metadata": {"name": "tight"}, "spec": {"hard": {"persistentvolumeclaims": "3"}}}
+    path = f"{CORE}/namespaces/{namespace}/resourcequotas"
+    cluster.api.create(path, quota)
+    cluster.until(lambda: cluster.api.get(f"{path}/tight").get("status", {}).get("used"), "the quota counts")
+    outcomes = shop.swap().carry_out(shop.returns())
+    assert "exceeded quota" in str(outcomes)
+    assert any(isinstance(each, NotBegun) for each in outcomes)
+    shop.check_untouched()
+
+
+def test_old_volumes_are_removed_by_name_or_at_the_end_of_the_return(cluster, namespace):
+    shop = Shop(cluster, namespace, ["data", "more"])
+    folders = {name: cluster.folder_of(shop.first[name]) for name in shop.names}
+    assert errors(shop.swap().carry_out(shop.returns(["data"]))) == []
+    assert errors(shop.swap().carry_out(shop.returns(["more"], keep=False))) == []
+    assert not folders["more"].exists()
+    (aside,) = shop.survey("data").asides
+    assert errors(shop.swap().purge([("data", aside.name)])) == []
+    assert not folders["data"].exists()
+    shop.check(asides=0)

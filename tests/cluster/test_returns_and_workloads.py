@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from subprocess import Popen
+import subprocess
 
 import pytest
 
@@ -23,7 +23,7 @@ def killed(cluster, namespace, proxy):
         web = cluster.deployment(namespace, "web", "data", replicas=2)
         cluster.api.wait(web, lambda found: found and found["status"].get("readyReplicas") == 2)
         cluster.write(namespace, "data", {"a": "new"})
-        running: list[Popen[str]] = []
+        running: list[subprocess.Popen[str]] = []
 
         def kill():
             running[0].kill()

@@ -36,6 +36,10 @@ class Deadline:
         """Return the seconds that are left, 0 when there are none."""
         return max(0.0, self._end - self._clock())
 
+    def part(self, seconds: float) -> Deadline:
+        """Return a moment so many seconds from now, by the same clock; it may be later than this one."""
+        return Deadline(seconds, self._clock)
+
     def extend(self, seconds: float) -> None:
         """Put it off."""
         self._end += seconds

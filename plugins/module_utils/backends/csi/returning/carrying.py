@@ -34,6 +34,8 @@ _MOST_STEPS = 200
 #: Where several claims are waited for after their swap began, those that are ready go on after so many seconds.
 _SLICE = 1.0
 _REST = 0.3
+#: So long (seconds) a volume that is being made is waited for when its return is called off.
+_ON_ITS_WAY = 10.0
 
 
 def no_reasons(_objects: Sequence[Object]) -> Mapping[str, Sequence[str]]:
@@ -52,6 +54,7 @@ class Case:
     error: RestorePointError | None = None
     swapping: bool = False
     taken: int = 0
+    patient: bool = False
     waited: str = ""
 
 
@@ -106,6 +109,11 @@ class Carrier:
                 self._wait(due, patience)
                 patience *= 2
 
+    def look(self, cases: Sequence[Case]) -> None:
+        """Look at everything anew, where there are cases."""
+        if cases:
+            self._guarded(cases, self._world.look)
+
     def ready(self, cases: Sequence[Case]) -> None:
         """Look once more before the swap: a case whose claim is still used has an error."""
         for case, step in self._due(cases, steps.next_step, ()):
@@ -151,12 +159,35 @@ class Carrier:
             self._guarded(lookers, lambda: self._world.look_for_pods([case.journal.claim for case in lookers]))
         # First all that are behind: so that each step is done for all claims before the next one.
         behind = min((_ORDER.index(step) for _case, step in due if step != steps.CHECK_PODS), default=None)
+        unready = [case for case, step in due if step == steps.DELETE_TEMPORARY and not case.patient]
+        if unready and self._let_come(unready):
+            return
         stale = False
         for case, step in due:
             if behind is not None and step == _ORDER[behind]:
                 stale = self._step(case, step) or stale
         if stale:
             self._guarded([case for case, _step in due], self._world.look)
+
+    def _let_come(self, cases: Sequence[Case]) -> bool:
+        """Wait a little for volumes that are on their way, before their claims go; return whether it was waited.
+
+        A provisioner that is at work makes the volume also when its claim has gone meanwhile. Of a storage class with
+        Retain nobody would ever remove it.
+        """
+        wanted: dict[str, Wanted] = {}
+        for case in cases:
+            case.patient = True
+            claim = self._world.claims.get(case.journal.temporary)
+            if claim is not None and status_of(claim).get("phase") == "Pending":
+                wanted[case.journal.temporary] = _bound_or_lost
+        if not wanted:
+            return False
+        seen = self._listen(cases, CLAIMS, wanted, self._deadline.part(_ON_ITS_WAY))
+        if seen is not None:
+            self._world.take(seen.objects)
+            self._guarded(cases, self._world.look_at_volumes)
+        return True
 
     def _step(self, case: Case, step: str) -> bool:
         """Do one step of one case; return whether somebody else was faster, so that a new look is needed."""
@@ -277,7 +308,7 @@ class Carrier:
     def _slice(self, mine: Sequence[tuple[Case, str]], kinds: Sequence[str], patience: float) -> Deadline:
         """Return for how long to wait: for a part of the time where those that are ready are in a hurry."""
         hurry = len(mine) > 1 and any(case.swapping for case, _step in mine)
-        return Deadline(min(self._deadline.left(), patience)) if hurry or len(kinds) > 1 else self._deadline
+        return self._deadline.part(min(self._deadline.left(), patience)) if hurry or len(kinds) > 1 else self._deadline
 
     def _listen(
         self, cases: Sequence[Case], resource: Resource, wanted: Mapping[str, Wanted], deadline: Deadline

@@ -94,7 +94,7 @@ Next = Union[str, Problem]
 def next_step(scene: Scene) -> Next:
     """Return the next step of a return, DONE, or why it does not go on."""
     if not scene.unfinished:
-        return DONE
+        return _afterwards(scene)
     if scene.stage == j.REMOVING:
         return WAIT_OLD_GONE
     if _left_over(scene):
@@ -102,6 +102,8 @@ def next_step(scene: Scene) -> Next:
     new = scene.labelled
     if new is not None and (_bound(scene.claim, new) or (_over(scene) and _was_claims(scene, new))):
         return _closing(scene, new)
+    if new is not None and not _carries(new, scene.journal):
+        return CLOSE_OLD  # it has been closed, and the claim went on since; if not, this patch comes too late as well
     if scene.stage == j.CALLING_OFF:
         return Problem("it is being called off, by another run or one that was killed", "run again")
     if scene.old is not None and _policy(scene.old) != "Retain":
@@ -271,6 +273,16 @@ def _closing(scene: Scene, new: Object) -> Next:
     return CLOSE_NEW if _carries(new, scene.journal) else REMOVE_OLD
 
 
+def _afterwards(scene: Scene) -> Next:
+    """Clean up after a return that another run has ended: a temporary claim that was made too late."""
+    if _own_temporary(scene) is None:
+        return DONE
+    new = scene.new
+    if new is not None and _policy(new) != "Delete" and _pair(scene.temporary, new):
+        return DISCARD_NEW
+    return WAIT_TEMPORARY_GONE if _going(scene.temporary) else DELETE_TEMPORARY
+
+
 def nearly_done(scene: Scene) -> bool:
     """Say whether the claim has its new volume, so that only notes are to be taken off."""
     new = scene.labelled
@@ -299,7 +311,7 @@ def off_step(scene: Scene) -> Next:
     """Return the next step of calling a return off, DONE, or why it cannot be."""
     journal, new = scene.journal, scene.new
     if not scene.unfinished:
-        return DONE
+        return _afterwards(scene)
     if _left_over(scene):
         return _leaving(scene)
     if scene.old is None and _carries(scene.new, journal):

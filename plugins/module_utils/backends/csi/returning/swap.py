@@ -35,6 +35,8 @@ from .world import World
 
 #: Seconds for which a call that failed, at its deadline too, cleans up.
 _CLEANING = 60.0
+#: So often a volume is looked at again that a controller changes at the same time.
+_MOST_CONFLICTS = 10
 #: Annotations that cannot be of use in a journal, and may be long.
 _DROPPED = ("pv.kubernetes.io/", "volume.kubernetes.io/", "volume.beta.kubernetes.io/")
 Outcome = Union[Mapping[str, Any], RestorePointError]
@@ -72,11 +74,16 @@ class Return:
 
 @dataclass(frozen=True)
 class Undo:
-    """A claim that is to have a volume again that an earlier return kept: the newest aside, or the named one."""
+    """A claim that is to have a volume again that an earlier return kept: the newest aside, or the named one.
+
+    ``forget`` is a token that is not used up any more then: that of a return which is taken back because another one of
+    its call failed.
+    """
 
     claim: str
     aside: str | None = None
     once: str | None = None
+    forget: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,7 @@ class _Back:
     name: str
     volume: Object
     once: str | None
+    forget: str | None = None
     keep: bool = True
     mode: str = j.BY_ASIDE
 
@@ -199,7 +207,7 @@ class Swap:
             if journal.mode == j.BY_ASIDE and undo.aside in (None, journal.name):
                 volume = self._world.volume(journal.source)
                 if volume is not None:
-                    return _Back(undo.claim, journal.name, volume, undo.once)
+                    return _Back(undo.claim, journal.name, volume, undo.once, undo.forget)
         kept = self._kept(undo.claim)
         name = undo.aside or max(kept, key=lambda each: (kept[each][0], each), default="")
         if name not in kept:
@@ -208,7 +216,7 @@ class Swap:
             return RestorePointError(
                 f"undo the return of {self._namespace}/{undo.claim}", reason, f"choose one that is there: {known}"
             )
-        return _Back(undo.claim, name, kept[name][1], undo.once)
+        return _Back(undo.claim, name, kept[name][1], undo.once, undo.forget)
 
     def _kept(self, claim: str) -> dict[str, tuple[int, dict[str, Any]]]:
         found = {}
@@ -224,17 +232,27 @@ class Swap:
         begun = [self._begin(each) for each in asked]
         cases = [each for each in begun if isinstance(each, Case)]
         first = next((each for each in begun if isinstance(each, RestorePointError)), None)
-        first = first or self._prepare(cases, before_swap)
+        first = first or self._prepare(cases, asked, before_swap)
         if first is not None:
             self._give_up(cases, first)
         else:
             self._carrier.carry(cases, steps.next_step)
+            self._ended_well(cases)
         return [each if isinstance(each, RestorePointError) else each.error or self._told(each) for each in begun]
 
-    def _prepare(self, cases: Sequence[Case], before_swap: BeforeSwap) -> RestorePointError | None:
-        """Lead all to where their swap begins; return the first error."""
+    def _ended_well(self, cases: Sequence[Case]) -> None:
+        """Where nothing is left to do, but the claim has no new volume, another run has called the return off."""
         for case in cases:
-            self._open(case)
+            if case.error is None and not steps.nearly_done(self._world.scene(case.journal)):
+                reason = "another run has called it off meanwhile, or changed the claim"
+                case.error = RestorePointError(case.attempt, reason, "look at the claim, and run again")
+
+    def _prepare(
+        self, cases: Sequence[Case], asked: Sequence[_Asked], before_swap: BeforeSwap
+    ) -> RestorePointError | None:
+        """Lead all to where their swap begins; return the first error."""
+        for case, each in zip(cases, asked):
+            self._open(case, each)
         if _first(cases) is None:
             self._carrier.carry(cases, steps.next_step, until=(steps.CHECK_PODS, *steps.SWAP))
         if _first(cases) is None:
@@ -253,6 +271,7 @@ class Swap:
             for index, case in enumerate(cases)
             if case.opened and self._carrier.stage(case) in (j.PREPARING, j.CALLING_OFF)
         }
+        self._carrier.look(list(offs.values()))  # a request that failed may have counted
         self._carrier.carry(list(offs.values()), steps.off_step)
         for index, case in enumerate(cases):
             case.error = case.error or NotBegun(case.attempt, str(first))
@@ -363,6 +382,8 @@ class Swap:
         reference = ((volume or {}).get("spec") or {}).get("claimRef") or {}
         if volume is None or reference.get("uid") != claim["metadata"]["uid"]:
             raise RestorePointError(attempt, "its volume does not know the claim", "see kubectl describe pvc")
+        if j.role_of(volume) not in (None, j.LIVE) or j.JOURNAL in annotations_of(volume):
+            raise RestorePointError(attempt, "another run is returning it at the same time", "run again")
         if "csi" not in volume["spec"]:
             raise RestorePointError(attempt, "its volume is not of a CSI driver", "use the module of that storage")
         if isinstance(asked, Return):
@@ -390,6 +411,8 @@ class Swap:
     ) -> Journal:
         at, metadata = self._now(), claim["metadata"]
         tokens = {**(j.tokens_of(back) if back else {}), **j.tokens_of(volume)}
+        if isinstance(asked, _Back) and asked.forget is not None:
+            tokens.pop(asked.forget, None)
         annotations = {key: text for key, text in annotations_of(claim).items() if not key.startswith(_DROPPED)}
         return Journal(
             id=j.id_for(self.id, asked.claim),
@@ -418,15 +441,28 @@ class Swap:
             tokens=tokens,
         )
 
-    def _open(self, case: Case) -> None:
-        """Step 1, where no killed run has done it."""
-        if case.opened:
-            return
-        journal = case.journal
+    def _open(self, case: Case, asked: _Asked) -> None:
+        """Step 1, where no killed run has done it. A controller may change the volume at the same time."""
+        tries = 0
+        while not case.opened and case.error is None:
+            old = case.journal.old
+            try:
+                body = changes.open_old(case.journal, self._world.volumes[old])
+                self._world.volumes[old] = self._client.patch(case.attempt, VOLUMES, None, old, body)
+                case.opened = True
+            except KubeError as error:
+                tries += 1
+                if error.status != 409 or tries > _MOST_CONFLICTS:
+                    case.error = error
+                else:
+                    self._again(case, asked)
+
+    def _again(self, case: Case, asked: _Asked) -> None:
+        """Look at the claim and its volume once more, and write the journal anew."""
         try:
-            body = changes.open_old(journal, self._world.volumes[journal.old])
-            self._world.volumes[journal.old] = self._client.patch(case.attempt, VOLUMES, None, journal.old, body)
-            case.opened = True
+            self._world.volumes.pop(case.journal.old, None)
+            self._world.look_at_claim(case.journal.claim)
+            case.journal = self._journal(asked, case.attempt)
         except RestorePointError as error:
             case.error = error
 

@@ -42,10 +42,10 @@ class World:
 
     def look(self) -> None:
         """Look at everything."""
+        self.look_at_volumes()  # before claims: so that no claim is older than what is known of its volume
         attempt = f"list claims in namespace {self._namespace}"
         listing = self._client.list_objects(attempt, CLAIMS, self._namespace)
         self.claims = {item["metadata"]["name"]: item for item in listing.items}
-        self.look_at_volumes()
         self._pods = {}
 
     def look_at_claim(self, name: str) -> None:
@@ -111,6 +111,13 @@ class World:
                 found.setdefault((journal.claim, journal.id), journal)
         return list(found.values())
 
+    def _on_its_way(self, temporary: Object) -> Object | None:
+        """Return the volume that was made for a claim and is not bound yet, by the name that provisioners give it."""
+        uid = temporary["metadata"]["uid"]
+        volume = self.volume(f"pvc-{uid}")
+        mine = volume is not None and (volume["spec"].get("claimRef") or {}).get("uid") == uid
+        return volume if mine else None
+
     def scene(self, journal: Journal) -> Scene:
         """Return what is there of one return. It may ask for a volume that is not known yet."""
         claim = self.claims.get(journal.claim)
@@ -122,6 +129,8 @@ class World:
             new = self.volume(journal.source)
         elif new is None and temporary is not None and status_of(temporary).get("phase") == "Bound":
             new = self.volume(str((temporary.get("spec") or {}).get("volumeName") or ""))
+        elif new is None and temporary is not None and old is not None and j.stage_of(old) == j.CALLING_OFF:
+            new = self._on_its_way(temporary)
         return Scene(journal, claim, temporary, old, new, self._pods.get(journal.claim))
 
 

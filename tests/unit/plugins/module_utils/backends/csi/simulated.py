@@ -83,6 +83,7 @@ class Simulated:
         self.excused: dict[str, str] = {}
         self.recreates: dict[str, Object] = {}
         self.forgets = False
+        self.rests = False
         self.owners: dict[str, str] = {}
         self.written: list[str] = []
         self.meanwhile_at: int | None = None
@@ -175,6 +176,8 @@ class Simulated:
 
     def control(self) -> bool:
         """Let one controller do one thing; return whether there was anything to do."""
+        if self.rests:
+            return False
         moves = [*self._for_claims(), *self._for_volumes(), *self._for_sets()]
         if not moves:
             return False
@@ -257,7 +260,7 @@ class Simulated:
         source = claim["spec"].get("dataSource")
         reference = {key: claim["metadata"][key] for key in ("namespace", "name", "uid")}
         volume = {
-            "metadata": {"name": f"pvc-{number}"},
+            "metadata": {"name": f"pvc-{reference['uid']}"},
             "spec": {
                 "capacity": {"storage": claim["spec"]["resources"]["requests"]["storage"]},
                 "storageClassName": claim["spec"]["storageClassName"],
