@@ -269,7 +269,10 @@ class Returns:
                 undone[change] = RestorePointError(attempt, "nothing was kept of what was there", "look at results")
             else:
                 going.append(change)
-        undos = [Undo(_claim(change), str(self._done[change]["aside"]["name"])) for change in going]
+        undos = [
+            Undo(_claim(change), str(self._done[change]["aside"]["name"]), forget=change.arguments.get("once"))
+            for change in going
+        ]
         try:
             outcomes = self.swap.undo(undos, self._stop) if undos else []
         finally:
