@@ -6,9 +6,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.lvm import recovery, tags
+from ansible_collections.restorepoint.core.plugins.module_utils.backends.lvm.commands import Lvm
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.lvm.report import Group, Report, Volume
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import RestorePointError
 
@@ -40,7 +43,7 @@ def volume(name, uuid=None, **options):
 def recovered(*volumes, merging=()):
     """Return the commands that recovery gives, and what it tells."""
     tools = Tools(merging)
-    told = recovery.recover(tools, Report(volumes, {"vg0": Group("vg0", 10, 4 << 20)}), 5)
+    told = recovery.recover(cast(Lvm, tools), Report(volumes, {"vg0": Group("vg0", 10, 4 << 20)}), 5)
     return tools.done, told
 
 
