@@ -237,28 +237,38 @@ def booted_guest(session: nox.Session) -> Guest | None:
     return guest
 
 
-def targets_in_the_guest() -> list[str]:
-    """Return the integration targets that act on the guest: they have the alias ``guest``."""
+def targets_on(place: str) -> list[str]:
+    """Return the integration targets that act on the ``guest`` or the ``cluster``: they have it as an alias."""
     aliases = sorted((CHECKOUT / "tests" / "integration" / "targets").glob("*/aliases"))
-    return [path.parent.name for path in aliases if "guest" in path.read_text().splitlines()]
+    return [path.parent.name for path in aliases if place in path.read_text().splitlines()]
 
 
 @nox.session(venv_backend="none")
 def integration(session: nox.Session) -> None:
     """Run ansible-test integration; arguments name targets. Those that need root are left out without it.
 
-    Targets with the alias ``guest`` get how to reach it in the variable ``guest``, from integration_config.yml.
+    Targets with the alias ``guest`` or ``cluster`` get how to reach it in the variable of that name, from
+    integration_config.yml.
     """
-    tools = ansible_with("integration", "jmespath", "proxmoxer", "requests")
+    tools = ansible_with("integration", "jmespath", "kubernetes", "proxmoxer", "requests")
     rights = ["--allow-root", "--allow-destructive"] if ROOT else []
-    abroad = targets_in_the_guest()
-    named = [word for word in session.posargs if not word.startswith("-")]
-    guest = booted_guest(session) if set(abroad) & set(named or abroad) else None
-    left_out = [] if guest else [word for target in abroad for word in ("--exclude", target)]
-    with staged() as collection:
+    abroad = {place: targets_on(place) for place in ("guest", "cluster")}
+    named = {word for word in session.posargs if not word.startswith("-")}
+    wanted = {place for place, targets in abroad.items() if not named or named & set(targets)}
+    with contextlib.ExitStack() as stack:
+        reached: dict[str, Any] = {}
+        guest = booted_guest(session) if "guest" in wanted else None
         if guest:
+            reached["guest"] = guest.variables()
+        cluster = stack.enter_context(running_cluster(session, "integration")) if "cluster" in wanted else None
+        if cluster:
+            reached["cluster"] = variables_of(cluster)
+        lacking = [target for place, targets in abroad.items() if place not in reached for target in targets]
+        left_out = [word for target in lacking for word in ("--exclude", target)]
+        collection = stack.enter_context(staged())
+        if reached:
             config = collection / "tests" / "integration" / "integration_config.yml"
-            config.write_text(json.dumps({"guest": guest.variables()}))
+            config.write_text(json.dumps(reached))
         run(session, collection, tools, "ansible-test", "integration", "--local", *rights, *left_out, *session.posargs)
 
 
@@ -326,16 +336,24 @@ def molecule(session: nox.Session) -> None:
         session.error("A play ran no task, so a scenario proved nothing: look at its playbooks.")
 
 
-def inventory_of(cluster: clusters.Cluster) -> dict[str, Any]:
-    """Return an inventory with one host, ``lab``, from which the cluster's API is spoken to."""
-    variables = {
-        "ansible_connection": "local",
-        "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+def variables_of(cluster: clusters.Cluster) -> dict[str, str]:
+    """Return how a play reaches the cluster, and where its volumes lie as folders."""
+    return {
+        "scenario_volumes": str(cluster.data / "volumes"),
         "scenario_kubeconfig": str(cluster.kubeconfig),
         "scenario_api": cluster.server,
         "scenario_token": cluster.token,
         "scenario_ca": str(cluster.ca),
         "scenario_crds": str(cluster.parts / "crds"),
+    }
+
+
+def inventory_of(cluster: clusters.Cluster) -> dict[str, Any]:
+    """Return an inventory with one host, ``lab``, from which the cluster's API is spoken to."""
+    variables = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+        **variables_of(cluster),
     }
     return {"cluster": {"hosts": {"lab": variables}}}
 
