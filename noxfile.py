@@ -362,7 +362,7 @@ def inventory_of(cluster: clusters.Cluster) -> dict[str, Any]:
 SHARED = (f"-n{os.cpu_count() or 1}", "--dist=loadfile")
 
 
-@nox.session(name="cluster-tests", venv_backend="none")
+@nox.session(name="cluster-tests", venv_backend="none", default=False)
 def cluster_tests(session: nox.Session) -> None:
     """Run the tests on a real Kubernetes control plane; arguments go to pytest.
 
