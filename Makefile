@@ -28,7 +28,7 @@ test: ## Everything below that can fail, as CI runs it
 units: ## Unit tests with pytest alone, for while you work
 	@$(NOX) --session units -- $(ARGS)
 
-matrix: ## Unit tests on every ansible-core with every Python there is
+matrix: ## Unit tests on every ansible-core and every Python there is
 	@$(NOX) --session units-matrix -- $(ARGS)
 
 sanity: ## ansible-test sanity on two series of ansible-core

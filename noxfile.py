@@ -175,10 +175,11 @@ def ansible_tests() -> list[str]:
 @nox.session(name="units-matrix", venv_backend="none")
 @nox.parametrize("series", [nox.param(core.series, id=core.series) for core in CORES])
 def units_matrix(session: nox.Session, series: str) -> None:
-    """Run ansible-test units on one ansible-core, with every Python there is that it supports.
+    """Run ansible-test units on one ansible-core.
 
-    All tests run on each Python, with the newest ansible-core. On an older one only those do whose subjects import
-    ansible: to the others it makes no difference, and they are most of the time.
+    With the newest one all tests run, on every Python there is that it supports. With an older one only those do whose
+    subjects import ansible, on its oldest and its newest Python: to the others it makes no difference, and what Pythons
+    differ in shows with the newest core.
     """
     core = core_called(series)
     if core.python is None:
@@ -190,9 +191,9 @@ def units_matrix(session: nox.Session, series: str) -> None:
     missing = [series for series in (*core.targets, *core.controllers) if series not in find_pythons()]
     if missing:
         session.log(f"left out, for they are not on this machine: Python {', '.join(missing)}")
+    everything = core == newest_core()[0]
     with staged() as collection:
-        for python in pythons:
-            everything = core == newest_core()[0]
+        for python in pythons if everything or len(pythons) < 3 else (pythons[0], pythons[-1]):
             words = f"ansible-core {core.series} with Python {python.series}"
             session.log(f"{words}: {'all unit tests' if everything else 'the unit tests that need ansible'}")
             command = ["ansible-test", "units", "--local", "--python", python.series]
@@ -236,28 +237,38 @@ def booted_guest(session: nox.Session) -> Guest | None:
     return guest
 
 
-def targets_in_the_guest() -> list[str]:
-    """Return the integration targets that act on the guest: they have the alias ``guest``."""
+def targets_on(place: str) -> list[str]:
+    """Return the integration targets that act on the ``guest`` or the ``cluster``: they have it as an alias."""
     aliases = sorted((CHECKOUT / "tests" / "integration" / "targets").glob("*/aliases"))
-    return [path.parent.name for path in aliases if "guest" in path.read_text().splitlines()]
+    return [path.parent.name for path in aliases if place in path.read_text().splitlines()]
 
 
 @nox.session(venv_backend="none")
 def integration(session: nox.Session) -> None:
     """Run ansible-test integration; arguments name targets. Those that need root are left out without it.
 
-    Targets with the alias ``guest`` get how to reach it in the variable ``guest``, from integration_config.yml.
+    Targets with the alias ``guest`` or ``cluster`` get how to reach it in the variable of that name, from
+    integration_config.yml.
     """
-    tools = ansible_with("integration", "jmespath", "proxmoxer", "requests")
+    tools = ansible_with("integration", "jmespath", "kubernetes", "proxmoxer", "requests")
     rights = ["--allow-root", "--allow-destructive"] if ROOT else []
-    abroad = targets_in_the_guest()
-    named = [word for word in session.posargs if not word.startswith("-")]
-    guest = booted_guest(session) if set(abroad) & set(named or abroad) else None
-    left_out = [] if guest else [word for target in abroad for word in ("--exclude", target)]
-    with staged() as collection:
+    abroad = {place: targets_on(place) for place in ("guest", "cluster")}
+    named = {word for word in session.posargs if not word.startswith("-")}
+    wanted = {place for place, targets in abroad.items() if not named or named & set(targets)}
+    with contextlib.ExitStack() as stack:
+        reached: dict[str, Any] = {}
+        guest = booted_guest(session) if "guest" in wanted else None
         if guest:
+            reached["guest"] = guest.variables()
+        cluster = stack.enter_context(running_cluster(session, "integration")) if "cluster" in wanted else None
+        if cluster:
+            reached["cluster"] = variables_of(cluster)
+        lacking = [target for place, targets in abroad.items() if place not in reached for target in targets]
+        left_out = [word for target in lacking for word in ("--exclude", target)]
+        collection = stack.enter_context(staged())
+        if reached:
             config = collection / "tests" / "integration" / "integration_config.yml"
-            config.write_text(json.dumps({"guest": guest.variables()}))
+            config.write_text(json.dumps(reached))
         run(session, collection, tools, "ansible-test", "integration", "--local", *rights, *left_out, *session.posargs)
 
 
@@ -325,16 +336,24 @@ def molecule(session: nox.Session) -> None:
         session.error("A play ran no task, so a scenario proved nothing: look at its playbooks.")
 
 
-def inventory_of(cluster: clusters.Cluster) -> dict[str, Any]:
-    """Return an inventory with one host, ``lab``, from which the cluster's API is spoken to."""
-    variables = {
-        "ansible_connection": "local",
-        "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+def variables_of(cluster: clusters.Cluster) -> dict[str, str]:
+    """Return how a play reaches the cluster, and where its volumes lie as folders."""
+    return {
+        "scenario_volumes": str(cluster.data / "volumes"),
         "scenario_kubeconfig": str(cluster.kubeconfig),
         "scenario_api": cluster.server,
         "scenario_token": cluster.token,
         "scenario_ca": str(cluster.ca),
         "scenario_crds": str(cluster.parts / "crds"),
+    }
+
+
+def inventory_of(cluster: clusters.Cluster) -> dict[str, Any]:
+    """Return an inventory with one host, ``lab``, from which the cluster's API is spoken to."""
+    variables = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+        **variables_of(cluster),
     }
     return {"cluster": {"hosts": {"lab": variables}}}
 
@@ -343,7 +362,7 @@ def inventory_of(cluster: clusters.Cluster) -> dict[str, Any]:
 SHARED = (f"-n{os.cpu_count() or 1}", "--dist=loadfile")
 
 
-@nox.session(name="cluster-tests", venv_backend="none")
+@nox.session(name="cluster-tests", venv_backend="none", default=False)
 def cluster_tests(session: nox.Session) -> None:
     """Run the tests on a real Kubernetes control plane; arguments go to pytest.
 

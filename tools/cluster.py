@@ -414,6 +414,8 @@ class Cluster:
         peer = f"http://127.0.0.1:{ports['peer']}"
         sidecar = [kubeconfig, f"--csi-address={self.folder}/csi.sock", "--kube-api-qps=100", "--kube-api-burst=200"]
         retry = ["--retry-interval-start=500ms", "--retry-interval-max=5s"]
+        # A removal that meets a failing creation at the wrong moment is taken up again with the next resync.
+        resync = ["--resync-period=15s"]
         groups = "--feature-gates=CSIVolumeGroupSnapshot=true"
         told = {
             "etcd": [
@@ -435,9 +437,9 @@ class Cluster:
                 "--leader-elect=false", "--secure-port=0", "--kube-api-qps=200", "--kube-api-burst=400",
                 f"--controllers=*,{','.join(f'-{name}' for name in IDLE_CONTROLLERS)}", "--profiling=false",
             ],
-            "snapshot-controller": [kubeconfig, groups, "--kube-api-qps=100", "--kube-api-burst=200", *retry],
+            "snapshot-controller": [kubeconfig, groups, "--kube-api-qps=100", "--kube-api-burst=200", *retry, *resync],
             "folders": [f"--socket={self.folder}/csi.sock", f"--data={self.data}", f"--name={DRIVER}"],
-            "csi-snapshotter": [*sidecar, groups, *retry],
+            "csi-snapshotter": [*sidecar, groups, *retry, *resync],
             "csi-provisioner": [*sidecar, *retry],
         }  # fmt: skip
         return told[part]

@@ -34,7 +34,7 @@ FOREIGN = ("ANSIBLE_", "MOLECULE_", "PYTHONPATH", "PYTHONHOME", "PYENV_VERSION",
 
 
 #: The session that waits for the guest most of the time. A run of everything runs it beside nox's default ones.
-BESIDE = "guest-tests"
+BESIDE = ("guest-tests", "cluster-tests")
 
 
 #: How many of a failed session's last lines are told again.
@@ -140,8 +140,8 @@ def main(arguments: Sequence[str]) -> int:
         if arguments:
             runs = [Nox(folder / "only", *arguments)]
         else:
-            print(f"The session {BESIDE} runs beside the others; what it prints comes at the end.", flush=True)
-            beside = Nox(folder / "beside", "--session", BESIDE, shown=False, guest="beside")
+            print(f"{' and '.join(BESIDE)} run beside the others; what they print comes at the end.", flush=True)
+            beside = Nox(folder / "beside", "--session", *BESIDE, shown=False, guest="beside")
             runs = [Nox(folder / "rest", guest="checks"), beside]
         codes = [run.end() for run in runs]
         for guest in () if arguments else ("checks", "beside"):

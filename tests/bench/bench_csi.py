@@ -34,7 +34,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ansible_collections.restorepoint.core.tests.cluster.lab import Cluster, Lab, Proxy, behind, lab_of
+from ansible_collections.restorepoint.core.tests.cluster.lab import Cluster, Lab, Proxy, guarded, lab_of
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "tools"))
@@ -68,7 +68,7 @@ def lab() -> Iterator[Lab]:
     kept = cluster.is_running()
     if not kept:
         cluster.start(fresh=True)
-        behind("guard", cluster.name, str(os.getpid()))
+        guarded(cluster.name, os.getpid())
     made = lab_of(cluster)
     try:
         yield made

@@ -15,7 +15,7 @@ import os
 
 import pytest
 
-from ansible_collections.restorepoint.core.tests.cluster.lab import Cluster, Unavailable, behind, lab_of, outside
+from ansible_collections.restorepoint.core.tests.cluster.lab import Cluster, Unavailable, guarded, lab_of, outside
 
 
 @contextlib.contextmanager
@@ -30,7 +30,7 @@ def running(name):
             pytest.fail(str(error))
         pytest.skip(str(error))
     if not kept:
-        behind("guard", name, str(os.getpid()))
+        guarded(name, os.getpid())
     lab = lab_of(found)
     try:
         yield lab

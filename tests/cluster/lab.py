@@ -55,7 +55,7 @@ __all__ = [
     "Failed",
     "Lab",
 ]
-__all__ += ["Node", "Proxy", "Result", "Unavailable", "User", "behind"]
+__all__ += ["Node", "Proxy", "Result", "Unavailable", "User", "guarded"]
 
 MODULES = "ansible_collections.restorepoint.core.plugins.modules"
 #: The classes of our own cluster that are meant where none is named.
@@ -67,6 +67,11 @@ WRITE = 'printf %s "$PAYLOAD" | base64 -d | tar -x -C "$FOLDER"'
 READ = 'tar -c -C "$FOLDER" . | base64'
 #: What a person's shell may say of clusters, which no test is to meet.
 _FOREIGN = ("K8S_AUTH_", "KUBECONFIG", "KUBERNETES_")
+
+
+def guarded(name: str, pid: int) -> None:
+    """Have the cluster of that name removed when the process ends, however it ends."""
+    behind("guard", name, str(pid))
 
 
 class User:

@@ -66,7 +66,7 @@ class Node:
             if time.monotonic() - since >= self.grace:
                 self.api.delete(path, gracePeriodSeconds=0, preconditions={"uid": metadata["uid"]})
         elif not pod["spec"].get("nodeName"):
-            if all([self._claim_is_bound(name) for name in _claims(pod)]):
+            if all(self._claim_is_bound(name) for name in _claims(pod)):
                 target = {"apiVersion": "v1", "kind": "Node", "name": NODE}
                 self.api.create(f"{path}/binding", {"metadata": {"name": metadata["name"]}, "target": target})
         elif status.get("phase") == "Pending":

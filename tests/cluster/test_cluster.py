@@ -25,8 +25,8 @@ from ansible_collections.restorepoint.core.tests.cluster.lab import (
     Cluster,
     ClusterFailed,
     Failed,
-    behind,
     contents,
+    guarded,
     packed,
     unpacked,
 )
@@ -261,7 +261,7 @@ def test_a_cluster_goes_when_the_run_that_started_it_was_killed():
     run = subprocess.Popen(["sleep", "600"])
     try:
         own.start(fresh=True)
-        behind("guard", own.name, str(run.pid))
+        guarded(own.name, run.pid)
         time.sleep(1.5)
         assert own.is_running()
         run.kill()

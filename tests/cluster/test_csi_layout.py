@@ -190,7 +190,7 @@ def test_a_controller_that_gets_no_pods_is_an_error_in_kubernetes_words(fragile,
 def test_a_crd_gets_the_version_that_it_lacks_and_keeps_its_objects(fragile, manifests, crds, bare):
     fragile.call("csi_layout", manifests=manifests, **CLASSES)
     name = "volumegroupsnapshotclasses.groupsnapshot.storage.k8s.io"
-    path = next(each for each in crds if name.split(".")[0] in each.name)
+    path = next(each for each in crds if name.split(".", maxsplit=1)[0] in each.name)
     whole = yaml.safe_load(path.read_text())
     old = [each for each in whole["spec"]["versions"] if each["name"] != "v1"]
     labels = {"restorepoint.core/role": None}  # as somebody else made it, some years ago

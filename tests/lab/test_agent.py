@@ -85,11 +85,12 @@ def test_a_freeze_is_thawed_when_the_agent_is_killed(frozen, archive, number):
         {"kind": "command", "name": "wait", "before": ["sh", "-c", f"echo $$ > {frozen.folder}/pid; exec sleep 20"]}
     )
     agent = subprocess.Popen([sys.executable, archive, *frozen.arguments, "run", "dev"], stdout=subprocess.DEVNULL)
-    wait_for(lambda: (frozen.folder / "pid").exists())
+    pid = frozen.folder / "pid"
+    wait_for(lambda: pid.exists() and pid.read_text().endswith("\n"))
     assert is_frozen(frozen.data)
     agent.send_signal(number)
     if number == signal.SIGTERM:  # what is under way is waited for
-        os.kill(int((frozen.folder / "pid").read_text()), signal.SIGKILL)
+        os.kill(int(pid.read_text()), signal.SIGKILL)
     assert agent.wait(60) != 0
     wait_for(lambda: not is_frozen(frozen.data))
     frozen.policy["hooks"] = []

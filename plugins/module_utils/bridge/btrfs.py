@@ -20,8 +20,10 @@ from ..backends.btrfs.options import BtrfsOptions
 from ..backends.stored.backend import canonical
 from ..core.backend import Backend, Desired
 from ..engine import btrfs as engine
-from .module import StateModule, clones_of, desired_state, not_negative, now, show
-from .spec import ASIDES_SPEC, KEEP_SPEC, REQUIRED_IF_CLONES, SNAPSHOT_SPEC
+from ..engine.desired import desired_state, not_negative
+from ..engine.spec import ASIDES_SPEC, KEEP_SPEC, SNAPSHOT_SPEC
+from .module import StateModule, clones_of, now, show
+from .spec import REQUIRED_IF_CLONES
 
 STATE_SPEC: dict[str, Any] = {
     **engine.TARGET_SPEC,

@@ -21,11 +21,12 @@ from ..backends.csi.options import CsiOptions, Selection
 from ..core.backend import Backend, Desired
 from ..core.errors import InvalidInput
 from ..core.units import parse_size
+from ..engine.desired import desired_state
+from ..engine.spec import ASIDES_SPEC, KEEP_SPEC, SNAPSHOT_SPEC
 from ..kube import KubeClient
 from .kubernetes import ARGUMENT_SPEC as KUBERNETES_SPEC
 from .kubernetes import connection_options
-from .module import StateModule, desired_state, now, show
-from .spec import ASIDES_SPEC, KEEP_SPEC, SNAPSHOT_SPEC
+from .module import StateModule, now, show
 
 TARGET_SPEC: dict[str, Any] = {
     "namespace": {"type": "str", "required": True},

@@ -22,12 +22,14 @@ from ..backends.stored.backend import canonical
 from ..core.backend import Backend, Desired
 from ..core.claims import only_here
 from ..engine import hostpath as engine
+from ..engine.desired import desired_state, not_negative
+from ..engine.spec import ASIDES_SPEC, KEEP_SPEC, SNAPSHOT_SPEC
 from ..kube import KubeClient
 from ..kube_claims import resolve_claims, survey_claims
 from .kubernetes import ARGUMENT_SPEC as KUBERNETES_SPEC
 from .kubernetes import connection_options
-from .module import StateModule, clones_of, desired_state, not_negative, now, show
-from .spec import ASIDES_SPEC, KEEP_SPEC, REQUIRED_IF_CLONES, SNAPSHOT_SPEC
+from .module import StateModule, clones_of, now, show
+from .spec import REQUIRED_IF_CLONES
 
 TARGET_SPEC: dict[str, Any] = {
     **engine.TARGET_SPEC,

@@ -21,8 +21,6 @@ from ..audit import AuditLog, Progress, current_user, foresee
 from ..core.backend import Backend, Desired
 from ..core.errors import Blocked, InvalidInput, RestorePointError
 from ..core.run import RunFailed
-from ..engine.desired import desired_state as desired_state
-from ..engine.desired import not_negative as not_negative
 from ..engine.reach import Reach
 from ..interrupts import Interrupts
 from ..kube_login import MissingLibrary

@@ -23,9 +23,11 @@ from ..backends.pve.guests import Selection, words
 from ..backends.pve.info import describe, guest_result
 from ..core.backend import Backend, Desired
 from ..core.errors import InvalidInput
+from ..engine.desired import desired_state
+from ..engine.spec import ASIDES_SPEC, KEEP_SPEC, SNAPSHOT_SPEC
 from ..pve import CONNECT, Connection, HttpsTransport, PveshTransport, Transport
-from .module import StateModule, desired_state, now, show
-from .spec import ASIDES_SPEC, KEEP_SPEC, REQUIRED_IF, SNAPSHOT_SPEC
+from .module import StateModule, now, show
+from .spec import REQUIRED_IF
 
 
 def _option(*variables: str, **spec: Any) -> dict[str, Any]:

@@ -2,15 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Options that several modules share, for AnsibleModule. The options themselves are in engine/spec.py."""
+"""Which options the states need, for AnsibleModule. The options themselves are in engine/spec.py."""
 
 from __future__ import annotations
 
 from typing import Any
-
-from ..engine.spec import ASIDES_SPEC as ASIDES_SPEC
-from ..engine.spec import KEEP_SPEC as KEEP_SPEC
-from ..engine.spec import SNAPSHOT_SPEC as SNAPSHOT_SPEC
 
 #: What the states need, for AnsibleModule's required_if; without and with the state cloned.
 REQUIRED_IF: list[tuple[Any, ...]] = [

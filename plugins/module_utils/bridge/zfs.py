@@ -22,8 +22,10 @@ from ..backends.zfs.options import ZfsOptions
 from ..core.backend import Backend, Desired
 from ..core.errors import InvalidInput
 from ..engine import zfs as engine
-from .module import StateModule, desired_state, show
-from .spec import ASIDES_SPEC, KEEP_SPEC, REQUIRED_IF_CLONES, SNAPSHOT_SPEC
+from ..engine.desired import desired_state
+from ..engine.spec import ASIDES_SPEC, KEEP_SPEC, SNAPSHOT_SPEC
+from .module import StateModule, show
+from .spec import REQUIRED_IF_CLONES
 
 STATE_SPEC: dict[str, Any] = {
     **engine.TARGET_SPEC,

@@ -9,8 +9,8 @@ from __future__ import annotations
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ansible_collections.restorepoint.core.plugins.module_utils.bridge.spec import ASIDES_SPEC, KEEP_SPEC, SNAPSHOT_SPEC
 from ansible_collections.restorepoint.core.plugins.module_utils.core.retention import KEEP_OPTIONS, RULES, parse_policy
+from ansible_collections.restorepoint.core.plugins.module_utils.engine.spec import ASIDES_SPEC, KEEP_SPEC, SNAPSHOT_SPEC
 
 
 def validate(spec, **parameters):

@@ -30,8 +30,9 @@ def claim(name, *nodes, namespace="shop-a"):
 NODES = [node("worker-1.cluster.local", "worker-1", "10.0.0.11"), node("worker-2", "10.0.0.12")]
 
 
-def place(claims, hosts, nodes=NODES, **chosen):
-    found = claims_by_host(claims, nodes, {host: frozenset(names) for host, names in hosts.items()}, chosen)
+def place(claims, hosts, nodes=None, **chosen):
+    named = {host: frozenset(names) for host, names in hosts.items()}
+    found = claims_by_host(claims, NODES if nodes is None else nodes, named, chosen)
     return {host: [(each["pvc"], each["node"]) for each in claims] for host, claims in found.items()}
 
 

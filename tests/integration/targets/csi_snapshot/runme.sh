@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Copyright (c) the restorepoint.core authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Acts on the cluster: integration_config.yml, which noxfile.py writes, says how it is reached.
+set -eux
+
+ansible-playbook play.yml -i ../../inventory -e @../../integration_config.yml "$@"
