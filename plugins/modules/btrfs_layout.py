@@ -78,6 +78,7 @@ options:
             type: str
             default: defaults
 seealso:
+  - module: restorepoint.core.btrfs_snapshot
   - module: restorepoint.core.lvm_layout
   - module: restorepoint.core.zfs_layout
 requirements:

@@ -100,6 +100,7 @@ notes:
   - Needs root, and C(btrfs) (btrfs-progs) on the host.
 seealso:
   - module: restorepoint.core.btrfs_snapshot_info
+  - module: restorepoint.core.btrfs_layout
   - module: restorepoint.core.hostpath_snapshot
   - plugin: restorepoint.core.retention
     plugin_type: filter

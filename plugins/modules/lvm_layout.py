@@ -121,6 +121,7 @@ options:
         type: str
         default: defaults
 seealso:
+  - module: restorepoint.core.lvm_snapshot
   - module: restorepoint.core.zfs_layout
   - module: restorepoint.core.btrfs_layout
 requirements:

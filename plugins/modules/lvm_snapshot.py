@@ -140,6 +140,7 @@ notes:
     C(vg/lv), a few less where there are hyphens.
 seealso:
   - module: restorepoint.core.lvm_snapshot_info
+  - module: restorepoint.core.lvm_layout
   - plugin: restorepoint.core.retention
     plugin_type: filter
 requirements:

@@ -84,6 +84,7 @@ options:
         type: dict
         default: {}
 seealso:
+  - module: restorepoint.core.zfs_snapshot
   - module: restorepoint.core.lvm_layout
   - module: restorepoint.core.btrfs_layout
 requirements:

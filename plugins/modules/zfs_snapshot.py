@@ -104,6 +104,7 @@ notes:
   - With O(keep_current=false), a return needs the snapshot to be the newest one.
 seealso:
   - module: restorepoint.core.zfs_snapshot_info
+  - module: restorepoint.core.zfs_layout
   - plugin: restorepoint.core.retention
     plugin_type: filter
 requirements:

@@ -55,6 +55,7 @@ case {when} in
 before) kill -KILL $PPID; exit 1 ;;
 hang) exec sleep 600 ;;
 garbage) echo 'x{{'; exit 0 ;;
+silent) exit 0 ;;
 failing) echo 'the shim says no' >&2; exit 5 ;;
 esac
 {program} "$@"
@@ -235,8 +236,9 @@ class Machine:
         """Give a folder for PATH with stand-ins for programs, of whose calls, counted together, the ``at``-th differs.
 
         ``when`` says how: ``before`` and ``after`` kill the caller before or after the program has run, ``hang`` never
-        ends, ``late`` neither, but has done its work, ``garbage`` prints nonsense and succeeds, ``failing`` fails
-        without running. With 0 for ``at`` all are let through. `calls` tells of the calls.
+        ends, ``late`` neither, but has done its work. Without running, ``garbage`` prints nonsense and succeeds,
+        ``silent`` succeeds and prints nothing, ``failing`` fails. With 0 for ``at`` all are let through. `calls` tells
+        of the calls.
         """
         if not self._real:
             folders = (f"{folder}/{program}" for folder in ("/usr/sbin", "/usr/bin") for program in SHIMMED)

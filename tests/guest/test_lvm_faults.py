@@ -304,6 +304,20 @@ def test_an_lvs_that_hangs_or_prints_nonsense_fails_the_run_and_changes_nothing(
     assert storage.volumes() == ["lv1"]
 
 
+@pytest.mark.parametrize(
+    ("program", "state", "words"),
+    [("lvcreate", "present", "Cannot"), ("lvremove", "absent", "lvremove ended well, but the volume is still there")],
+)
+def test_a_tool_that_ends_well_and_has_done_nothing_is_not_believed(storage, guest, program, state, words):
+    volume = storage.thick("lv1")
+    storage.snapshot(volume, name="one", size="16M")
+    options = {"present": {"name": "two", "size": "16M"}, "absent": {"name": "one"}}[state]
+    with guest.shims(program, at=1, when="silent") as folder, pytest.raises(Failed, match=words):
+        guest.finished(guest.start("lvm_snapshot", shims=folder, volume=[volume], state=state, **options))
+    assert storage.volumes() == ["lv1", "lv1.one"]
+    assert storage.snapshot(volume, state=state, **options)["changed"]
+
+
 def test_a_snapshot_that_fails_takes_those_before_it_back(storage, guest):
     volumes = [storage.thick("lv1"), storage.thick("lv2")]
     with guest.shims("lvcreate", at=2, when="failing") as folder, pytest.raises(Failed, match="the shim says no"):

@@ -23,7 +23,7 @@ from ...core.errors import InvalidInput, RestorePointError
 from ...core.names import aside_name, is_aside
 from ...core.snapshot import Snapshot
 from ...lock import host_lock
-from . import busy, creating, merging, names, obstacles, recovery, switching, tags, view
+from . import busy, commands, creating, merging, names, obstacles, recovery, switching, tags, view
 from .commands import DEFERRED, MERGED, MERGING, Lvm
 from .creating import Making
 from .options import DEFER, LvmOptions, LvmTarget
@@ -439,21 +439,23 @@ class LvmBackend:
         return told
 
     def _commit_removals(self, changes: Sequence[Change]) -> Sequence[Outcome]:
-        """Remove with one command for each group; what that does not remove is told one by one."""
+        """Remove with one command for each group; what that does not remove, whatever it says, is told one by one."""
         volumes = {change: self._snapshot(change) for change in changes}
+        vgs = sorted({volume.vg for volume in volumes.values()})
         failures: dict[str, RestorePointError] = {}
-        for vg in sorted({volume.vg for volume in volumes.values()}):
+        for vg in vgs:
             paths = [volume.path for volume in volumes.values() if volume.vg == vg]
             try:
                 self.lvm.change("lvremove", *paths, attempt=f"remove {', '.join(paths)}")
             except RestorePointError as error:
                 failures[vg] = error
-        left = self._look(sorted({volume.vg for volume in volumes.values()})) if failures else None
+        left = self._look(vgs)
         outcomes: list[Outcome] = []
         for volume in volumes.values():
-            freed = {"freed_bytes": volume.size} if volume.is_thick_snapshot else {}
-            stays = left is not None and left.by_uuid(volume.uuid) is not None
-            outcomes.append(failures[volume.vg] if stays and volume.vg in failures else freed)
+            if left.by_uuid(volume.uuid) is not None:
+                outcomes.append(failures.get(volume.vg) or _not_removed(volume))
+            else:
+                outcomes.append({"freed_bytes": volume.size} if volume.is_thick_snapshot else {})
         return outcomes
 
     def _describe(self, change: Change) -> Mapping[str, Any]:
@@ -598,3 +600,8 @@ class LvmBackend:
         kept = report.find(target.vg, aside.lv) if aside is not None else None
         if kept is not None:
             switching.clear(self.lvm, kept, f"complete the return of {target}")
+
+
+def _not_removed(volume: Volume) -> RestorePointError:
+    attempt = f"remove {volume.path}"
+    return RestorePointError(attempt, "lvremove ended well, but the volume is still there", commands.REMEDY)

@@ -13,11 +13,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...core.errors import ToolError
 from ...core.snapshot import Snapshot
 from . import properties as props
 from .listing import DATASETS, Dataset, Row, own_values, snapshots_of, with_tags
 from .names import pool_of
-from .tool import Zfs, lists, parse_number
+from .tool import NOT_DONE, Zfs, lists, parse_number
 
 _COLUMNS = ("name", "type", "used", "referenced", "mounted", "createtxg")
 
@@ -112,7 +113,12 @@ def _records(zfs: Zfs, pools: Iterable[str], attempt: str) -> dict[str, dict[str
 
 
 def destroy_aside(zfs: Zfs, aside: Aside, attempt: str) -> None:
-    """Destroy an aside: its snapshots by their names, then the dataset. Never with -r or -R."""
+    """Destroy an aside: its snapshots by their names, then the dataset. Never with -r or -R.
+
+    Raises ToolError, also where `zfs` ends well and has not named the dataset as destroyed.
+    """
     for batch in lists([row.name for row in aside.rows]):
         zfs.run("destroy", f"{aside.dataset.name}@{','.join(batch)}", attempt=attempt)
-    zfs.run("destroy", aside.dataset.name, attempt=attempt)
+    told = zfs.table(("what", "name"), "destroy", "-vp", aside.dataset.name, attempt=attempt)
+    if ["destroy", aside.dataset.name] not in told:
+        raise ToolError(attempt, f"`zfs destroy` ended well, but has not destroyed {aside.dataset.name}", NOT_DONE)

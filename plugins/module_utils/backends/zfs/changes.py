@@ -11,16 +11,17 @@ instant. So all that a call makes in a pool is made by one command, as far as it
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Callable
 
 from ...core.errors import RestorePointError, ToolError
 from . import properties as props
 from .listing import DATASETS, Dataset, Row, own_values, snapshots_called
 from .names import OLD, pool_of
-from .tool import Zfs, batches, lists, parse_reclaim
+from .tool import NOT_DONE, Zfs, batches, lists, parse_reclaim
 
 _NOTHING_TO_DESTROY = "could not find any snapshots to destroy"
+_DESTROYED = "destroy\t"
 
 
 class Taking:
@@ -140,10 +141,13 @@ def destroy(zfs: Zfs, target: str, names: Sequence[str], attempt: str) -> None:
     """Destroy snapshots of one dataset by their names; those that are gone already are no error.
 
     Never a range: what somebody else takes meanwhile must not go with it. A list is destroyed as a whole or not at all,
-    where one of it is held or cloned. Raises ToolError where any is left.
+    where one of it is held or cloned. What `zfs` names as destroyed is believed; where it ends well and does not name
+    one, that is looked for. Raises ToolError where any is left.
     """
-    for _unused in _destructions(zfs, [], target, names, attempt):
-        pass
+    named: set[str] = set()
+    for text in _destructions(zfs, ["-vp"], target, names, attempt):
+        named.update(line[len(_DESTROYED) :] for line in text.split("\n") if line.startswith(_DESTROYED))
+    _prove_gone(zfs, target, names, named, attempt)
 
 
 def destroy_freeing(zfs: Zfs, target: str, names: Sequence[str], attempt: str) -> int:
@@ -151,7 +155,23 @@ def destroy_freeing(zfs: Zfs, target: str, names: Sequence[str], attempt: str) -
 
     Also raises ToolError for an answer that cannot be read; they may be gone then.
     """
-    return sum(parse_reclaim(text, attempt)[1] for text in _destructions(zfs, ["-vp"], target, names, attempt))
+    freed = 0
+    named: set[str] = set()
+    for text in _destructions(zfs, ["-vp"], target, names, attempt):
+        destroyed, reclaimed = parse_reclaim(text, attempt)
+        named.update(destroyed)
+        freed += reclaimed
+    _prove_gone(zfs, target, names, named, attempt)
+    return freed
+
+
+def _prove_gone(zfs: Zfs, target: str, names: Sequence[str], named: Collection[str], attempt: str) -> None:
+    """Look for those that `zfs` has not named as destroyed: they were gone already, or it has not done it."""
+    doubtful = [name for name in names if f"{target}@{name}" not in named]
+    left = left_of(zfs, target, doubtful, attempt) if doubtful else []
+    if left:
+        shown = ", ".join(left[:5]) + (" and others" if len(left) > 5 else "")
+        raise ToolError(attempt, f"`zfs destroy` ended well, but has not destroyed {shown}", NOT_DONE)
 
 
 def left_of(zfs: Zfs, target: str, names: Sequence[str], attempt: str) -> list[str]:

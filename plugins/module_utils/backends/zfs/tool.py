@@ -21,6 +21,8 @@ from ...core.errors import ToolError
 LONGEST_ARGUMENT = 120_000
 _SPARE = 64 * 1024
 _NOT_THERE = re.compile(r"cannot open '(?P<name>[^']*)': (dataset does not exist|no such pool or dataset)")
+#: What to do where `zfs` ends well and has not done what it was told.
+NOT_DONE = "see that `zfs` is OpenZFS's own program and no wrapper around it, and look at `zpool status`"
 _WAYS_OUT = (
     (
         re.compile(r"permission denied|must be run as root", re.IGNORECASE),

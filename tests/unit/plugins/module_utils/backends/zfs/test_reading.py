@@ -218,9 +218,9 @@ def test_what_a_removal_would_free_is_asked_without_removing():
     assert zfs.asked == [("destroy", "-nvp", "tank@a")]
 
 
-def test_a_removal_that_nobody_asks_about_does_not_fail_for_what_is_printed():
-    zfs = Tool("not what was expected")
+def test_a_removal_that_nobody_asks_about_does_not_fail_for_what_is_printed_beside_the_names():
+    zfs = Tool("not what was expected\ndestroy\ttank@a\nnor this")
     changes.destroy(zfs, "tank", ["a"], "remove")
-    assert zfs.asked == [("destroy", "tank@a")]
+    assert zfs.asked == [("destroy", "-vp", "tank@a")]
     with pytest.raises(ToolError, match="cannot be read"):
         changes.destroy_freeing(zfs, "tank", ["a"], "remove")
