@@ -333,8 +333,7 @@ def test_what_somebody_scales_meanwhile_stays_so(shop):
         shop.up(3)
         one = shop.workloads()
         stopped = one.stop(one.users([shop.target]))
-        scale = shop.api.get(f"{web}/scale")
-        shop.api.replace(f"{web}/scale", {**scale, "spec": {"replicas": 1}})
+        shop.api.patch(f"{web}/scale", {"spec": {"replicas": 1}})
         assert [each["outcome"] for each in one.start_again(stopped)] == ["changed by hand"]
         assert shop.api.get(web)["spec"]["replicas"] == 1
         assert shop.marked([web]) == []
