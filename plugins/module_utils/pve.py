@@ -26,6 +26,7 @@ from typing import Any, Callable, Protocol
 
 from . import process
 from .core.errors import InvalidInput, RestorePointError, ToolError
+from .deadline import Deadline
 from .kube_login import MissingLibrary
 
 #: Reading is repeated after these pauses (seconds), and so is a call that has certainly not been carried out.
@@ -360,22 +361,6 @@ def _json(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         raise Lost("pvesh printed what is no JSON", maybe_done=True) from None
-
-
-class Deadline:
-    """The moment at which a call has to have ended."""
-
-    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._end = clock() + seconds
-
-    def left(self) -> float:
-        """Return how many seconds are left, never less than 0."""
-        return max(0.0, self._end - self._clock())
-
-    def extend(self, seconds: float) -> None:
-        """Let there be at least so many seconds left."""
-        self._end = max(self._end, self._clock() + seconds)
 
 
 class PveClient:

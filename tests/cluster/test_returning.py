@@ -14,8 +14,8 @@ import pytest
 
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.returning import journal as j
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.returning.swap import Return, Swap, Undo
-from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.watching import Deadline
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import NotBegun, RestorePointError
+from ansible_collections.restorepoint.core.plugins.module_utils.deadline import Deadline
 from ansible_collections.restorepoint.core.plugins.module_utils.kube import KubeClient
 from ansible_collections.restorepoint.core.tests.cluster.lab import CORE, contents
 

@@ -10,7 +10,6 @@ import time
 
 import pytest
 
-from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.watching import Deadline
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.workloads import (
     Workloads,
     permissions,
@@ -18,6 +17,7 @@ from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.wor
 )
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.workloads.kinds import MARK
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import RestorePointError
+from ansible_collections.restorepoint.core.plugins.module_utils.deadline import Deadline
 from ansible_collections.restorepoint.core.plugins.module_utils.kube import KubeClient
 from ansible_collections.restorepoint.core.tests.cluster.lab import APPS, CORE, pod_spec
 

@@ -27,10 +27,12 @@ from ...core.claims import check_request
 from ...core.errors import Blocked, InvalidInput, RestorePointError, StoreError
 from ...core.names import is_aside
 from ...core.snapshot import Snapshot
+from ...deadline import Deadline
 from ...kube import Access, KubeClient
 from ...kube_login import KubeError
 from ...kube_resources import VOLUMES
 from . import preflight, returns
+from .explain import Explain
 from .groups import Groups, equalities
 from .making import Making
 from .objects import (
@@ -46,14 +48,13 @@ from .objects import (
     source_of,
     status_of,
 )
-from .operations import Explains, Item, Operations
+from .operations import Item, Operations
 from .options import SECONDS_EACH, CsiOptions, Selection
 from .reading import Facts, Needs, read
 from .returning.asides import open_journal, survey
 from .returning.journal import NAMESPACE
 from .returning.swap import Swap
 from .returns import Returns
-from .watching import Deadline
 
 #: Seconds for which an API server that is away is asked again, at most; no longer than the timeout.
 PATIENCE = 60.0
@@ -68,7 +69,6 @@ class CsiBackend:
         connect: makes the client, given the seconds for which a server that is away is asked again. Called by
             ``session``, after everything that can be checked without it.
         selection: which claims are meant.
-        explains: makes what says why objects do not go on.
         now: gives the time in seconds since the epoch.
     """
 
@@ -79,14 +79,12 @@ class CsiBackend:
         connect: Callable[[float], KubeClient],
         selection: Selection,
         options: CsiOptions,
-        explains: Callable[[KubeClient], Explains] | None = None,
         now: Callable[[], int] = lambda: int(time.time()),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._connect = connect
         self.selection = selection
         self.options = options
-        self._explains = explains
         self._now = now
         self._sleep = sleep
         self.warnings: list[str] = []
@@ -129,9 +127,9 @@ class CsiBackend:
         self._client = self._connect(min(PATIENCE, self.options.timeout))
         deadline = Deadline(self.options.timeout)
         self._writing = writing
-        explains = self._explains(self._client) if self._explains is not None else None
+        explain = Explain(self._client, now=self._now)
         self._operations = Operations(
-            self._client, self.selection.namespace, deadline, explains, self.options.progress, self._sleep
+            self._client, self.selection.namespace, deadline, explain, self.options.progress, self._sleep
         )
         yield
 
@@ -183,7 +181,7 @@ class CsiBackend:
         if desired.state == "rolled_back" and not self.options.call_off:
             self._recover()
         self.facts = facts = read(self.client, self.selection, needs, must_exist, must_match)
-        self.operations.deadline.extend(SECONDS_EACH * max(0, len(facts.wanted) - 1))
+        self.operations.deadline.postpone(SECONDS_EACH * max(0, len(facts.wanted) - 1))
         groups = Groups(self.operations, self.selection.selector, self.options.group_snapshot_class)
         self._making = Making(self.operations, facts, self.options, self._meta(desired), groups)
         if desired.state == "rolled_back":
@@ -449,7 +447,7 @@ class CsiBackend:
 
     def undo(self, change: Change) -> None:
         """Take a change back; the objects that this call made are removed all together."""
-        self.operations.deadline.extend(max(0.0, LEAST_UNDO_SECONDS - self.operations.deadline.left()))
+        self.operations.deadline.leave(LEAST_UNDO_SECONDS)
         if change.verb == core.ROLL_BACK:
             try:
                 self.returns.undo(change)
@@ -460,7 +458,7 @@ class CsiBackend:
 
     def abandon(self, change: Change) -> None:
         """Give up what was prepared. See core/backend.py."""
-        self.operations.deadline.extend(max(0.0, LEAST_UNDO_SECONDS - self.operations.deadline.left()))
+        self.operations.deadline.leave(LEAST_UNDO_SECONDS)
         self.making.abandon(change)
 
     def finish(self, change: Change) -> Sequence[str]:

@@ -11,24 +11,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Callable, Protocol
+from typing import Any, Callable
 
 from ...core.errors import RestorePointError
+from ...deadline import Deadline
 from ...kube import KubeClient
 from ...kube_login import KubeError
 from ...kube_resources import CLAIMS, CONTENTS, SNAPSHOTS, Resource
+from .explain import Explain
 from .objects import error_of, is_ready, status_of
 from .options import Report
-from .watching import Deadline, Waiter
+from .watching import Waiter
 
 Item = Mapping[str, Any]
 _ROLE = "the role restorepoint.core.csi_snapshots installs it"
-
-
-class Explains(Protocol):
-    """Says why objects do not go on: sentences by uid, from their events and finalizers. It never raises."""
-
-    def why(self, objects: Sequence[Item]) -> Mapping[str, Sequence[str]]: ...
 
 
 class Operations:
@@ -39,14 +35,14 @@ class Operations:
         client: KubeClient,
         namespace: str,
         deadline: Deadline,
-        explains: Explains | None,
+        explain: Explain,
         report: Report | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.client = client
         self.namespace = namespace
         self.deadline = deadline
-        self._explains = explains
+        self._explain = explain
         self._report = report
         self._began = deadline.left()
         self.waiter = Waiter(client, deadline, sleep)
@@ -107,7 +103,7 @@ class Operations:
 
     def why(self, items: Sequence[Item]) -> Mapping[str, Sequence[str]]:
         """Return for each object's uid why it does not go on."""
-        return self._explains.why(items) if self._explains is not None and items else {}
+        return self._explain.why(items) if items else {}
 
     def wait_bound(self, names: Mapping[str, str]) -> dict[str, Item | RestorePointError]:
         """Wait until claims are bound. ``names`` as in wait_ready: the claim in words for each name."""

@@ -11,38 +11,17 @@ by the csi backend; speaks through the door (kube.py).
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import Any, Callable, Protocol
 
-from ...kube import Gone, KubeClient
+from ...deadline import Deadline
+from ...kube import PAUSES, Gone, KubeClient
 from ...kube_login import KubeError
 from ...kube_resources import Resource
 
-#: Pauses (seconds) between two attempts to list, while the server is away.
-_PAUSES = (0.2, 0.5, 1.0, 2.0)
 #: What an object has to be for a wait to end; None is an object that is not there.
 Wanted = Callable[["dict[str, Any] | None"], bool]
-
-
-class Deadline:
-    """A moment after which nothing is waited for. ``seconds`` is how far off it is now."""
-
-    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._end = clock() + seconds
-
-    def left(self) -> float:
-        """Return the seconds that are left, 0 when there are none."""
-        return max(0.0, self._end - self._clock())
-
-    def part(self, seconds: float) -> Deadline:
-        """Return a moment so many seconds from now, by the same clock; it may be later than this one."""
-        return Deadline(seconds, self._clock)
-
-    def extend(self, seconds: float) -> None:
-        """Put it off."""
-        self._end += seconds
 
 
 @dataclass(frozen=True)
@@ -87,43 +66,90 @@ class Waiter:
                 the deadline the last answer is raised if nothing was seen at all.
         """
         state = _State(wanted)
-        if not wanted:
-            return state.result()
-        fields = f"metadata.name={next(iter(wanted))}" if len(wanted) == 1 else None
-        narrow = {"namespace": namespace, "selector": selector, "fields": fields}
-        pauses = 0
-        while True:
-            try:
-                self._listen(attempt, resource, narrow, state)
-                pauses = 0
-            except Gone:
-                state.version = None
-            except KubeError as error:
-                if not error.transient:
-                    raise
-                state.version = None
-                if self._deadline.left() <= 0:
-                    if not state.listed:
-                        raise
-                else:
-                    self._sleep(min(_PAUSES[min(pauses, len(_PAUSES) - 1)], self._deadline.left()))
-                    pauses += 1
-            if not state.waiting or self._deadline.left() <= 0:
-                return state.result()
+        if wanted:
+            fields = f"metadata.name={next(iter(wanted))}" if len(wanted) == 1 else None
+            narrow = {"namespace": namespace, "selector": selector, "fields": fields}
+            follow(self._client, self._deadline, self._sleep, attempt, resource, narrow, state)
+        return state.result()
 
-    def _listen(self, attempt: str, resource: Resource, narrow: Mapping[str, Any], state: _State) -> None:
-        """List where that is needed, then watch once, until all is as wanted or the watch ends."""
-        if state.version is None:
-            listing = self._client.list_objects(attempt, resource, **narrow)
-            state.replace(listing.items, listing.version)
-        left = self._deadline.left()
-        if not state.waiting or left <= 0:
+
+class Seen(Protocol):
+    """What was seen of objects, told by a list and by events. ``ended``: it is as it was waited for."""
+
+    @property
+    def ended(self) -> bool: ...
+
+    def replace(self, items: Sequence[dict[str, Any]]) -> None: ...
+
+    def take(self, word: str, item: dict[str, Any]) -> None: ...
+
+
+def follow(
+    client: KubeClient,
+    deadline: Deadline,
+    sleep: Callable[[float], None],
+    attempt: str,
+    resource: Resource,
+    narrow: Mapping[str, Any],
+    seen: Seen,
+) -> None:
+    """Tell ``seen`` of objects, by one list and a watch from there, until it has ended or the deadline has come.
+
+    What the server has forgotten is listed anew. A server that is away is waited for. ``narrow`` is the namespace,
+    selector and fields of a list and a watch.
+
+    Raises:
+        KubeError: the server refuses (no permission, no such kind). At the deadline the last answer of a server that
+            was away is raised if nothing was ever listed.
+    """
+    follower = _Follower(client, deadline, attempt, resource, narrow, seen)
+    pauses = 0
+    while True:
+        try:
+            follower.listen()
+            pauses = 0
+        except Gone:
+            follower.version = None
+        except KubeError as error:
+            follower.version = None
+            if not error.transient or (not follower.listed and deadline.left() <= 0):
+                raise
+            sleep(min(PAUSES[min(pauses, len(PAUSES) - 1)], deadline.left()))
+            pauses += 1
+        if (follower.listed and seen.ended) or deadline.left() <= 0:
             return
-        events = self._client.watch(attempt, resource, str(state.version), left, **narrow)
+
+
+@dataclass
+class _Follower:
+    """One list, and the watches that go on from it. ``version`` is None where it has to be listed anew."""
+
+    client: KubeClient
+    deadline: Deadline
+    attempt: str
+    resource: Resource
+    narrow: Mapping[str, Any]
+    seen: Seen
+    version: str | None = None
+    listed: bool = False
+
+    def listen(self) -> None:
+        """List where that is needed, then watch once, until all is as wanted or the watch ends."""
+        if self.version is None:
+            listing = self.client.list_objects(self.attempt, self.resource, **self.narrow)
+            self.version = listing.version
+            self.seen.replace(listing.items)
+            self.listed = True
+        left = self.deadline.left()
+        if self.seen.ended or left <= 0:
+            return
+        events = self.client.watch(self.attempt, self.resource, self.version, left, **self.narrow)
         try:
             for word, item in events:
-                state.take(word, item)
-                if not state.waiting or self._deadline.left() <= 0:
+                self.version = (item.get("metadata") or {}).get("resourceVersion") or self.version
+                if word != "BOOKMARK":
+                    self.seen.take(word, item)
+                if self.seen.ended or self.deadline.left() <= 0:
                     return
         finally:
             events.close()
@@ -136,11 +162,12 @@ class _State:
         self._wanted = wanted
         self._objects: dict[str, dict[str, Any] | None] = dict.fromkeys(wanted)
         self.waiting = set(wanted)
-        self.version: str | None = None
-        self.listed = False
 
-    def replace(self, items: tuple[dict[str, Any], ...], version: str) -> None:
-        self.version, self.listed = version, True
+    @property
+    def ended(self) -> bool:
+        return not self.waiting
+
+    def replace(self, items: Sequence[dict[str, Any]]) -> None:
         self._objects = dict.fromkeys(self._wanted)
         for item in items:
             name = item["metadata"]["name"]
@@ -149,10 +176,8 @@ class _State:
         self.waiting = {name for name, wanted in self._wanted.items() if not wanted(self._objects[name])}
 
     def take(self, word: str, item: dict[str, Any]) -> None:
-        metadata = item.get("metadata") or {}
-        self.version = metadata.get("resourceVersion") or self.version
-        name = metadata.get("name")
-        if word == "BOOKMARK" or name not in self._objects:
+        name = (item.get("metadata") or {}).get("name")
+        if name not in self._objects:
             return
         self._objects[name] = None if word == "DELETED" else item
         if self._wanted[name](self._objects[name]):

@@ -28,7 +28,8 @@ from ...core.backend import Change, Desired, Immediate, Outcome, Situation
 from ...core.errors import InvalidInput, NotBegun, RestorePointError
 from ...core.names import aside_name
 from ...core.snapshot import Snapshot
-from ...pve import Deadline, PveClient, PveError, Transport
+from ...deadline import Deadline
+from ...pve import PveClient, PveError, Transport
 from . import guests as selecting
 from . import preflight
 from .guests import Cluster, Guest, Selection, read_cluster
@@ -532,7 +533,7 @@ class PveBackend(Immediate):
     def undo(self, change: Change) -> None:
         """Take a change back. A run that takes one back takes all of them back, so that is done for all at once."""
         if change not in self._undone:
-            self.operations.deadline.extend(max(_LEAST_UNDO_SECONDS, self.options.timeout))
+            self.operations.deadline.leave(max(_LEAST_UNDO_SECONDS, self.options.timeout))
             changes = list(self._committed)
             outcomes = self._spread(changes, self._undo_one, stop_on_failure=False)
             for each, outcome in zip(changes, outcomes):

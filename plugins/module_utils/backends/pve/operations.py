@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from typing import Any, Callable
 
 from ...core.errors import RestorePointError
-from ...pve import Deadline, PveClient, PveError
+from ...deadline import Deadline
+from ...pve import PveClient, PveError
 from .guests import Guest, read_cluster
 from .listing import Listed, Listing, read_listing, way_out
 from .metadata import QEMU
@@ -264,7 +265,7 @@ class Operations:
 
     def _clean_up(self, guest: Guest, name: str, error: RestorePointError) -> RestorePointError:
         """Leave nothing behind of a snapshot that could not be taken; return the error, with what is left after all."""
-        self.deadline.extend(_STOP_SECONDS)
+        self.deadline.leave(_STOP_SECONDS)
         if isinstance(error, StillRunning):
             self._stop(guest, error.upid)
         left = self._mine(guest, name)

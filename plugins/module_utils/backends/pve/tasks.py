@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...core.errors import RestorePointError
-from ...pve import Deadline, PveClient, PveError
+from ...deadline import Deadline
+from ...pve import PveClient, PveError
 
 FIRST_PAUSE, LONGEST_PAUSE, GROWTH = 0.25, 1.0, 1.5
 LIST_FROM = 5

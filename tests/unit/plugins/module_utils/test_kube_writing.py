@@ -11,7 +11,8 @@ import threading
 import pytest
 
 from ansible_collections.restorepoint.core.plugins.module_utils import kube
-from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.watching import Deadline, Waiter
+from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.watching import Waiter
+from ansible_collections.restorepoint.core.plugins.module_utils.deadline import Deadline
 from ansible_collections.restorepoint.core.plugins.module_utils.kube_login import KubeError
 from ansible_collections.restorepoint.core.plugins.module_utils.kube_resources import (
     CLAIMS,

@@ -376,6 +376,14 @@ def test_a_snapshot_that_does_not_go_is_told_with_its_finalizers(csi):
     assert results(result) == {"shop/db": "failed"}
 
 
+def test_what_holds_a_snapshot_stands_in_the_message_with_the_way_out(csi):
+    csi.done(pvc=["db"], name="pre")
+    item = csi.server.find("volumesnapshots", "db-pre")
+    csi.server.change(item, {"metadata": {"finalizers": ["example.org/backup"]}})
+    removed = csi.state(pvc=["db"], name="pre", state="absent", timeout=1)
+    assert "example.org/backup holds it: whatever has put that there" in removed["msg"]
+
+
 def test_a_snapshot_that_a_claim_is_being_made_from_is_not_removed(csi):
     csi.server.put(storage_class("slow", later=True))
     csi.done(pvc=["db"], name="pre")

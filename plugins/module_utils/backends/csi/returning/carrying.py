@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ....core.errors import RestorePointError
+from ....deadline import Deadline
 from ....kube import KubeClient
 from ....kube_login import KubeError
 from ....kube_resources import CLAIMS, VOLUMES, Resource
 from ..objects import status_of
-from ..watching import Deadline, Waiter, Wanted, Watched
+from ..watching import Waiter, Wanted, Watched
 from . import changes, steps
 from . import journal as j
 from .journal import Journal

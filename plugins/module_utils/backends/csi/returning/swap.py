@@ -20,11 +20,12 @@ from typing import Any, Callable, Union
 from ....core.backend import Blocker
 from ....core.errors import NotBegun, RestorePointError
 from ....core.snapshot import timestamp
+from ....deadline import Deadline
 from ....kube import KubeClient
 from ....kube_login import KubeError
 from ....kube_resources import VOLUMES
 from ..objects import annotations_of, capacity, labels_of, quantity, status_of
-from ..watching import Deadline, Waiter
+from ..watching import Waiter
 from . import asides, changes, steps
 from . import journal as j
 from .asides import Survey
@@ -265,7 +266,7 @@ class Swap:
 
     def _give_up(self, cases: Sequence[Case], first: RestorePointError) -> None:
         """Call off what has not come to its swap; those that did not fail themselves were not begun."""
-        self._deadline.extend(max(0.0, _CLEANING - self._deadline.left()))
+        self._deadline.leave(_CLEANING)
         offs = {
             index: Case(case.journal, f"call off the return of {case.journal.target}", opened=True)
             for index, case in enumerate(cases)

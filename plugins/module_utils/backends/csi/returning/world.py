@@ -10,7 +10,7 @@ second look.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ....kube import KubeClient
@@ -144,8 +144,3 @@ def going(item: Object) -> Object:
     """Return an object as it is once its removal was asked for."""
     metadata = item["metadata"]
     return {**item, "metadata": {**metadata, "deletionTimestamp": metadata.get("deletionTimestamp") or "now"}}
-
-
-def names_of(journals: Sequence[Journal]) -> list[str]:
-    """Return the claims of these returns."""
-    return [journal.claim for journal in journals]

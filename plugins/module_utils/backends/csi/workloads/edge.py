@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 from typing import Any, Callable
 
 from ....core.errors import InvalidInput, RestorePointError
+from ....deadline import Deadline
 from ....kube import Access, KubeClient
 from ....kube_login import KubeError
 from ....kube_resources import AUTOSCALERS, PODS, Resource
-from ..watching import Deadline, Waiter
+from ..watching import Waiter
 from .changes import GONE, STARTED, NotOurs, to_start, to_stop
 from .kinds import OWNERS, SCALED_OBJECTS, SCALERS, WAYS, replicas_of
 from .pods import describe, keeps, uses

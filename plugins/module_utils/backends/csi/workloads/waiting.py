@@ -11,16 +11,14 @@ their uid as a precondition.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Callable
 
-from ....kube import Gone, KubeClient
-from ....kube_login import KubeError
+from ....deadline import Deadline
+from ....kube import KubeClient
 from ....kube_resources import PODS
-from ..watching import Deadline
+from ..watching import follow
 from .pods import finished, keeps, leaving, name_of, uses
-
-_PAUSES = (0.2, 0.5, 1.0, 2.0)
 
 
 class PodsGone:
@@ -49,7 +47,6 @@ class PodsGone:
         self._sleep = sleep
         self._attempt = f"wait until no pod of namespace {namespace} uses {', '.join(sorted(claims))}"
         self._pods: dict[str, Mapping[str, Any]] = {}
-        self._version: str | None = None
         self.removed: list[str] = []
 
     def wait(self) -> list[Mapping[str, Any]]:
@@ -59,45 +56,27 @@ class PodsGone:
             KubeError: the server refuses. A server that is away is waited for; at the deadline its last answer is
                 raised if it was never reached.
         """
-        pauses = 0
-        listed = False
-        while True:
-            try:
-                listed = self._listen() or listed
-                pauses = 0
-            except Gone:
-                self._version = None
-            except KubeError as error:
-                self._version = None
-                if not error.transient or (not listed and self._deadline.left() <= 0):
-                    raise
-                self._sleep(min(_PAUSES[min(pauses, len(_PAUSES) - 1)], self._deadline.left()))
-                pauses += 1
-            if (listed and not self._pods) or self._deadline.left() <= 0:
-                return [self._pods[name] for name in sorted(self._pods)]
+        narrow = {"namespace": self._namespace}
+        follow(self._client, self._deadline, self._sleep, self._attempt, PODS, narrow, self)
+        return [self._pods[name] for name in sorted(self._pods)]
 
-    def _listen(self) -> bool:
-        """List where that is needed, then watch until the pods have gone or the watch ends."""
-        if self._version is None:
-            listing = self._client.list_objects(self._attempt, PODS, self._namespace)
-            self._pods, self._version = {}, listing.version
-            for pod in listing.items:
-                self._take(pod)
-        if not self._pods or self._deadline.left() <= 0:
-            return True
-        events = self._client.watch(self._attempt, PODS, self._version, self._deadline.left(), self._namespace)
-        try:
-            for word, item in events:
-                self._version = (item.get("metadata") or {}).get("resourceVersion") or self._version
-                if word == "DELETED":
-                    self._pods.pop(name_of(item), None)
-                elif word != "BOOKMARK":
-                    self._take(item)
-                if not self._pods or self._deadline.left() <= 0:
-                    break
-        finally:
-            events.close()
-        return True
+    @property
+    def ended(self) -> bool:
+        """Say whether no pod keeps a claim. See watching.Seen."""
+        return not self._pods
+
+    def replace(self, items: Sequence[Mapping[str, Any]]) -> None:
+        """Begin anew with these pods. See watching.Seen."""
+        self._pods = {}
+        for pod in items:
+            self._take(pod)
+
+    def take(self, word: str, item: Mapping[str, Any]) -> None:
+        """Take in what has become of a pod. See watching.Seen."""
+        if word == "DELETED":
+            self._pods.pop(name_of(item), None)
+        else:
+            self._take(item)
 
     def _take(self, pod: Mapping[str, Any]) -> None:
         """Remember a pod that keeps a claim, forget one that does not, remove one that has finished."""

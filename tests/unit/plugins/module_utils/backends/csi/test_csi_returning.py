@@ -22,8 +22,8 @@ from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.ret
     Swap,
     Undo,
 )
-from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.watching import Deadline
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import NotBegun, RestorePointError
+from ansible_collections.restorepoint.core.plugins.module_utils.deadline import Deadline
 from ansible_collections.restorepoint.core.plugins.module_utils.kube import KubeClient
 from ansible_collections.restorepoint.core.plugins.module_utils.kube_resources import CLAIMS, PODS, VOLUMES
 

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from ansible_collections.restorepoint.core.plugins.module_utils import kube
-from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.watching import Deadline
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.workloads import (
     Workloads,
     permissions,
@@ -31,6 +30,7 @@ from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.wor
 )
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.workloads.kinds import MARK
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import InvalidInput, RestorePointError
+from ansible_collections.restorepoint.core.plugins.module_utils.deadline import Deadline
 from ansible_collections.restorepoint.core.plugins.module_utils.kube_login import KubeError
 from ansible_collections.restorepoint.core.plugins.module_utils.kube_resources import PODS
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.backends.csi.fake_controllers import (

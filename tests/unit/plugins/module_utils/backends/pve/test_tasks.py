@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.pve import tasks
-from ansible_collections.restorepoint.core.plugins.module_utils.pve import Deadline, PveClient, PveError, Refused
+from ansible_collections.restorepoint.core.plugins.module_utils.deadline import Deadline
+from ansible_collections.restorepoint.core.plugins.module_utils.pve import PveClient, PveError, Refused
 
 
 def upid(number, node="pve1"):
