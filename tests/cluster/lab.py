@@ -338,6 +338,17 @@ class Lab:
         created = self.api.create(self.snapshot_path(namespace), made)
         return self.ready(self.snapshot_path(namespace, name)) if wait else created
 
+    def group_snapshot(self, namespace: str, name: str, labels: Mapping[str, str]) -> dict[str, Any]:
+        """Take a snapshot of all claims with these labels, without the collection, and wait until it is ready."""
+        made = {
+            "apiVersion": "groupsnapshot.storage.k8s.io/v1",
+            "kind": "VolumeGroupSnapshot",
+            "metadata": {"name": name},
+            "spec": {"volumeGroupSnapshotClassName": "folders", "source": {"selector": {"matchLabels": dict(labels)}}},
+        }
+        self.api.create(self.group_path(namespace), made)
+        return self.ready(self.group_path(namespace, name))
+
     def ready(self, path: str, seconds: float = 60) -> dict[str, Any]:
         """Wait until a snapshot, or a group of them, is ready to use, and return it."""
         return self.api.wait(path, lambda found: found and found.get("status", {}).get("readyToUse"), seconds)

@@ -62,15 +62,7 @@ def test_a_group_snapshot_has_a_snapshot_of_each_claim_that_its_labels_select(cl
     for name in ("one", "two"):
         cluster.claim(namespace, name, {"name": name}, labels={"app": "shop"})
     cluster.claim(namespace, "other")
-    source = {"selector": {"matchLabels": {"app": "shop"}}}
-    made = {
-        "apiVersion": "groupsnapshot.storage.k8s.io/v1",
-        "kind": "VolumeGroupSnapshot",
-        "metadata": {"name": "both"},
-        "spec": {"volumeGroupSnapshotClassName": "folders", "source": source},
-    }
-    cluster.api.create(cluster.group_path(namespace), made)
-    cluster.ready(cluster.group_path(namespace, "both"))
+    cluster.group_snapshot(namespace, "both", {"app": "shop"})
     members = cluster.api.items(cluster.snapshot_path(namespace))
     assert len(members) == 2
     for place, member in enumerate(members):

@@ -121,15 +121,7 @@ def test_a_content_that_is_removed_before_its_snapshot_names_the_snapshot(cluste
 
 def test_a_member_of_a_group_names_the_group(cluster, namespace):
     cluster.claim(namespace, "one", labels={"app": "shop"})
-    source = {"selector": {"matchLabels": {"app": "shop"}}}
-    made = {
-        "apiVersion": "groupsnapshot.storage.k8s.io/v1",
-        "kind": "VolumeGroupSnapshot",
-        "metadata": {"name": "both"},
-        "spec": {"volumeGroupSnapshotClassName": "folders", "source": source},
-    }
-    cluster.api.create(cluster.group_path(namespace), made)
-    cluster.ready(cluster.group_path(namespace, "both"))
+    cluster.group_snapshot(namespace, "both", {"app": "shop"})
     member = cluster.snapshot_path(namespace, cluster.snapshots(namespace)[0])
     cluster.api.delete(member)
     says(cluster, member, "goes only together with the VolumeGroupSnapshot both")

@@ -16,30 +16,16 @@ from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.ret
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.returning.swap import Return, Swap, Undo
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import NotBegun, RestorePointError
 from ansible_collections.restorepoint.core.plugins.module_utils.deadline import Deadline
-from ansible_collections.restorepoint.core.plugins.module_utils.kube import KubeClient
 from ansible_collections.restorepoint.core.tests.cluster.lab import CORE, contents
+from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.mortal import Killed, Mortal
 
 VOLUMES = f"{CORE}/persistentvolumes"
 OLD, TAKEN = {"state": "what came after"}, {"state": "as it was"}
 
 
-class Killed(BaseException):
-    """What becomes of a run that is killed: nothing of it is carried out any more."""
-
-
-class Mortal(KubeClient):
-    """A login that dies before its nth request, or after it without having heard the answer."""
-
-    def __init__(self, kubeconfig, last=None, heard=False):
-        super().__init__({"kubeconfig": str(kubeconfig)}, patience=30.0)
-        self._last, self._heard = last, heard
-
-    def _send(self, call, timeout):
-        if self._last is not None and self.requests >= self._last:
-            if self._heard and self.requests == self._last and call.verb != "watch":
-                super()._send(call, timeout)
-            raise Killed
-        return super()._send(call, timeout)
+def mortal(kubeconfig, last=None, heard=False):
+    """Return a login that dies before its nth request, or after it without having heard the answer."""
+    return Mortal({"kubeconfig": str(kubeconfig)}, last, heard, patience=30.0)
 
 
 class Shop:
@@ -56,7 +42,7 @@ class Shop:
         self.first = {name: cluster.volume(namespace, name) for name in names}
 
     def swap(self, last=None, heard=False, seconds=60.0, kubeconfig=None):
-        client = Mortal(kubeconfig or self.cluster.kubeconfig, last, heard)
+        client = mortal(kubeconfig or self.cluster.kubeconfig, last, heard)
         return Swap(client, self.namespace, Deadline(seconds), lambda: int(time.time()))
 
     def returns(self, names=None, **options):

@@ -18,30 +18,16 @@ from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.wor
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.workloads.kinds import MARK
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import RestorePointError
 from ansible_collections.restorepoint.core.plugins.module_utils.deadline import Deadline
-from ansible_collections.restorepoint.core.plugins.module_utils.kube import KubeClient
 from ansible_collections.restorepoint.core.tests.cluster.lab import APPS, CORE, pod_spec
+from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.mortal import Killed, Mortal
 
 BATCH = "/apis/batch/v1"
 HPAS = "/apis/autoscaling/v2"
 
 
-class Killed(BaseException):
-    """What becomes of a run that is killed: nothing of it is carried out any more."""
-
-
-class Mortal(KubeClient):
-    """A login that dies before its nth request, or after it without having heard the answer."""
-
-    def __init__(self, kubeconfig, last=None, heard=False):
-        super().__init__({"kubeconfig": str(kubeconfig)}, patience=30.0)
-        self._last, self._heard = last, heard
-
-    def _send(self, call, timeout):
-        if self._last is not None and self.requests >= self._last:
-            if self._heard and self.requests == self._last:
-                super()._send(call, timeout)
-            raise Killed
-        return super()._send(call, timeout)
+def mortal(kubeconfig, last=None, heard=False):
+    """Return a login that dies before its nth request, or after it without having heard the answer."""
+    return Mortal({"kubeconfig": str(kubeconfig)}, last, heard, patience=30.0)
 
 
 class Shop:
@@ -98,7 +84,7 @@ class Shop:
         return [each["name"] for each in found if MARK in each.get("labels", {}) or MARK in each.get("annotations", {})]
 
     def workloads(self, run="run-1", seconds=60.0, client=None, **more):
-        return Workloads(client or Mortal(self.cluster.kubeconfig), run, Deadline(seconds), **more)
+        return Workloads(client or mortal(self.cluster.kubeconfig), run, Deadline(seconds), **more)
 
 
 @pytest.fixture
@@ -115,7 +101,7 @@ def test_each_kind_is_stopped_until_its_pods_are_gone_and_brought_back(shop):
         assert [each.title.split("/")[-1] for each in users.workloads] == ["nightly", "web", "db", "logs"]
         assert {each.lifted_by for each in users.blockers[shop.target]} == {"stop_workloads"}
         stopped = one.stop(users)
-        assert pods_of(Mortal(shop.cluster.kubeconfig), [shop.target]) == {shop.target: []}
+        assert pods_of(mortal(shop.cluster.kubeconfig), [shop.target]) == {shop.target: []}
         assert len(shop.marked(paths)) == 4
         time.sleep(1)
         assert shop.pods() == []
@@ -289,7 +275,7 @@ def test_killed_at_any_request_and_run_again_everything_is_as_it_was(shop, heard
         before = shop.specs(paths)
         for last in range(100):
             shop.up(4)
-            client = Mortal(shop.cluster.kubeconfig, last, heard)
+            client = mortal(shop.cluster.kubeconfig, last, heard)
             one = shop.workloads(client=client)
             try:
                 one.start_again(one.stop(one.users([shop.target])))
@@ -364,7 +350,7 @@ def test_a_busy_server_and_cut_connections_are_survived(shop, proxy):
     with shop.cluster.node(shop.namespace, grace=1.0):
         paths = shop.all_kinds()
         before = shop.specs(paths)
-        client = Mortal(shop.cluster.through(proxy))
+        client = mortal(shop.cluster.through(proxy))
         one = shop.workloads(client=client)
         proxy.tell("answer", verb="GET", path="deployments", times=2, status=429, retry_after=1)
         users = one.users([shop.target])
@@ -407,7 +393,7 @@ def test_the_rights_that_are_asked_for_are_enough_and_a_missing_one_is_named(sho
         paths = shop.all_kinds()
         before = shop.specs(paths)
         user = shop.cluster.user(shop.namespace, RULES)
-        client = Mortal(user.kubeconfig)
+        client = mortal(user.kubeconfig)
         assert client.denied(permissions(shop.namespace, stop=True)) == []
         one = shop.workloads(client=client)
         users = one.users([shop.target])
@@ -415,7 +401,7 @@ def test_the_rights_that_are_asked_for_are_enough_and_a_missing_one_is_named(sho
         one.start_again(one.stop(users))
         assert shop.specs(paths) == before
         few = shop.cluster.user(shop.namespace, RULES[:5])
-        client = Mortal(few.kubeconfig)
+        client = mortal(few.kubeconfig)
         denied = client.denied(permissions(shop.namespace, stop=True))
         assert f"patch on deployments.apps in namespace {shop.namespace}" in [str(each) for each in denied]
         blockers = shop.workloads(client=client).users([shop.target]).blockers[shop.target]

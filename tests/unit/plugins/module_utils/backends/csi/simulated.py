@@ -20,13 +20,11 @@ from typing import Any
 from ansible_collections.restorepoint.core.plugins.module_utils.kube import Gone, Listing
 from ansible_collections.restorepoint.core.plugins.module_utils.kube_login import KubeError
 from ansible_collections.restorepoint.core.plugins.module_utils.kube_resources import CLAIMS, PODS, VOLUMES, Resource
+from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.fake_cluster import merge
+from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.mortal import Killed
 
 Object = dict[str, Any]
 PROTECTION = "kubernetes.io/pvc-protection"
-
-
-class Killed(BaseException):
-    """The run is dead."""
 
 
 class Clock:
@@ -40,19 +38,6 @@ class Clock:
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
-
-
-def merge(target: Object, patch: Mapping[str, Any]) -> None:
-    """Merge a patch into an object (RFC 7386)."""
-    for name, value in patch.items():
-        if value is None:
-            target.pop(name, None)
-        elif isinstance(value, Mapping):
-            if not isinstance(target.get(name), dict):
-                target[name] = {}
-            merge(target[name], value)
-        else:
-            target[name] = copy.deepcopy(value)
 
 
 class Simulated:

@@ -26,8 +26,10 @@ from ansible_collections.restorepoint.core.plugins.module_utils.core.errors impo
 from ansible_collections.restorepoint.core.plugins.module_utils.deadline import Deadline
 from ansible_collections.restorepoint.core.plugins.module_utils.kube import KubeClient
 from ansible_collections.restorepoint.core.plugins.module_utils.kube_resources import CLAIMS, PODS, VOLUMES
+from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.fake_cluster import merge
+from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.mortal import Killed
 
-from .simulated import Clock, Killed, Simulated, merge
+from .simulated import Clock, Simulated
 
 NAMESPACE = "shop"
 GIGABYTE = 2**30

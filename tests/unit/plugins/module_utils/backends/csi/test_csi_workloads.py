@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.restorepoint.core.plugins.module_utils import kube
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.workloads import (
     Workloads,
     permissions,
@@ -33,6 +32,7 @@ from ansible_collections.restorepoint.core.plugins.module_utils.core.errors impo
 from ansible_collections.restorepoint.core.plugins.module_utils.deadline import Deadline
 from ansible_collections.restorepoint.core.plugins.module_utils.kube_login import KubeError
 from ansible_collections.restorepoint.core.plugins.module_utils.kube_resources import PODS
+from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils import mortal
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.backends.csi.fake_controllers import (
     Controllers,
     names,
@@ -48,6 +48,7 @@ from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.backe
 )
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.fake_cluster import FakeCluster
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.fake_kube import TOKEN, make_certificate
+from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.mortal import Killed
 
 TARGET = "shop/data"
 
@@ -68,25 +69,12 @@ def server(certificate, controllers):
         yield fake
 
 
-class Killed(BaseException):
-    """What becomes of a run that is killed: nothing of it is carried out any more."""
-
-
-class Mortal(kube.KubeClient):
-    """A login that dies before its nth request, or after it without having heard the answer."""
+class Mortal(mortal.Mortal):
+    """A login to the fake cluster that may die."""
 
     def __init__(self, server: FakeCluster, last: int | None = None, heard: bool = False) -> None:
         options = {"host": server.url, "api_key": TOKEN, "ca_cert": str(server.certificate)}
-        super().__init__(options, timeout=5.0, sleep=lambda seconds: None)
-        self._last = last
-        self._heard = heard
-
-    def _send(self, call: Any, timeout: float) -> Any:
-        if self._last is not None and self.requests >= self._last:
-            if self._heard and self.requests == self._last:
-                super()._send(call, timeout)
-            raise Killed
-        return super()._send(call, timeout)
+        super().__init__(options, last, heard, timeout=5.0, sleep=lambda seconds: None)
 
 
 def workloads(
