@@ -39,6 +39,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import environments
 from cluster_api import CORE, GROUPS, SNAPSHOTS, STORAGE, YAML, Api, ApiError
 from environments import CACHE, CHECKOUT, WEEK, environment, locked
 from pythons import newest
@@ -595,10 +596,7 @@ def guard(cluster: Cluster, pid: int) -> None:
 
 def behind(*words: str) -> None:
     """Run this program in the background."""
-    with open(os.devnull, "r+") as nothing:
-        subprocess.Popen(
-            [sys.executable, __file__, *words], start_new_session=True, stdin=nothing, stdout=nothing, stderr=nothing
-        )
+    environments.behind(__file__, *words)
 
 
 def status(cluster: Cluster) -> int:

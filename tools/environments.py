@@ -39,6 +39,14 @@ def locked(name: str) -> Iterator[None]:
         yield
 
 
+def behind(program: str, *words: str) -> None:
+    """Run a program of these tools in the background, in a session of its own."""
+    with open(os.devnull, "r+") as nothing:
+        subprocess.Popen(
+            [sys.executable, program, *words], start_new_session=True, stdin=nothing, stdout=nothing, stderr=nothing
+        )
+
+
 def environment(label: str, python: Python, packages: Sequence[str]) -> pathlib.Path:
     """Return the ``bin`` folder of an environment that holds these packages, building it where it is missing."""
     wanted = "\n".join([str(python.path), python.release, *sorted(packages), PINS.read_text()])

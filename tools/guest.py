@@ -35,7 +35,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from environments import CACHE, CHECKOUT, WEEK, locked
+from environments import CACHE, CHECKOUT, WEEK, behind, locked
 
 RECIPE = CHECKOUT / "tools" / "uml"
 GUEST_IP, HOST_IP = "10.99.0.2", "10.99.0.1"
@@ -338,11 +338,7 @@ def main(arguments: Sequence[str]) -> int:
     verb = words.pop(0) if words else "start"
     if verb == "build-behind":
         if lack() is None:
-            with open(os.devnull, "r+") as nothing:
-                subprocess.Popen(
-                    [sys.executable, __file__, "build"], start_new_session=True, stdin=nothing, stdout=nothing,
-                    stderr=nothing,
-                )  # fmt: skip
+            behind(__file__, "build")
     elif verb == "build":
         built()
     elif verb in ("start", "reset"):

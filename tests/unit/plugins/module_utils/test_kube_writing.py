@@ -165,7 +165,7 @@ def test_what_is_not_allowed_is_found_before_it_is_tried(server, client):
 # Watching
 
 
-def wait(server, wanted, seconds=5.0, **more):
+def wait(server, wanted, seconds=30.0, **more):
     options = {"host": server.url, "api_key": TOKEN, "ca_cert": str(server.certificate)}
     client = kube.KubeClient(options, timeout=5.0, sleep=lambda seconds: None)
     return Waiter(client, Deadline(seconds), lambda seconds: None).wait("wait", SNAPSHOTS, "shop", wanted, **more)

@@ -72,7 +72,7 @@ def test_a_hundred_claims_cost_little_more_than_a_request_each(csi):
 
 def test_when_one_fails_what_was_made_is_removed_again(csi):
     csi.csi.broken["uploads"] = "the storage is full"
-    result = csi.state(pvc=BOTH, name="pre", timeout=1)
+    result = csi.state(pvc=BOTH, name="pre", timeout=3)
     assert "take snapshot 'pre' of shop/uploads within" in result["msg"]
     assert "the snapshot controller says: the storage is full" in result["msg"]
     assert results(result) == {"shop/db": "undone", "shop/uploads": "failed"}
@@ -82,7 +82,7 @@ def test_when_one_fails_what_was_made_is_removed_again(csi):
 
 def test_on_failure_keep_leaves_what_there_is(csi):
     csi.csi.broken["uploads"] = "the storage is full"
-    result = csi.state(pvc=BOTH, name="pre", timeout=1, on_failure="keep")
+    result = csi.state(pvc=BOTH, name="pre", timeout=3, on_failure="keep")
     assert result["failed"]
     assert result["changed"]
     assert results(result) == {"shop/db": "created", "shop/uploads": "failed"}
@@ -181,7 +181,7 @@ def test_a_deletion_policy_other_than_the_class_says_is_set_on_the_content(csi):
     assert wait_for(lambda: csi.server.all("volumesnapshotcontents") == [])
 
 
-def wait_for(condition, seconds=3.0):
+def wait_for(condition, seconds=20.0):
     pause = threading.Event()
     for _unused in range(int(seconds / 0.05)):
         if condition():
@@ -460,7 +460,7 @@ def test_when_one_clone_fails_the_others_are_removed_again(csi):
     csi.server.objects.pop(("snapshot.storage.k8s.io", "volumesnapshots", "shop", "uploads-pre"))
     csi.server.put({**gone, "metadata": {**gone["metadata"], "name": "uploads-pre-x"}})
     csi.csi._persistentvolumeclaims = slow(csi.csi._persistentvolumeclaims, "copy-b")
-    result = csi.state(pvc=BOTH, name="pre", state="cloned", clone=["copy-a", "copy-b"], timeout=1)
+    result = csi.state(pvc=BOTH, name="pre", state="cloned", clone=["copy-a", "copy-b"], timeout=3)
     assert "it is not bound (phase Pending)" in result["msg"]
     assert results(result) == {"shop/db": "undone", "shop/uploads": "failed"}
     assert csi.server.find("persistentvolumeclaims", "copy-a") is None
@@ -596,6 +596,6 @@ def test_a_failure_in_the_middle_of_creating_takes_all_back(csi):
     csi.server.objects[("snapshot.storage.k8s.io", "volumesnapshots", "other", "x")] = {
         "metadata": {"name": "x", "namespace": "other", "uid": "x"}, "spec": {"source": {}}
     }  # fmt: skip
-    result = csi.state(pvc=names, name="pre", timeout=1)
+    result = csi.state(pvc=names, name="pre", timeout=3)
     assert result["failed"]
     assert csi.snapshots() == ["data-3-pre", "x"]

@@ -74,11 +74,11 @@ class Mortal(mortal.Mortal):
 
     def __init__(self, server: FakeCluster, last: int | None = None, heard: bool = False) -> None:
         options = {"host": server.url, "api_key": TOKEN, "ca_cert": str(server.certificate)}
-        super().__init__(options, last, heard, timeout=5.0, sleep=lambda seconds: None)
+        super().__init__(options, last, heard, timeout=30.0, sleep=lambda seconds: None)
 
 
 def workloads(
-    server: FakeCluster, run: str = "run-1", seconds: float = 5.0, client: Any = None, **more: Any
+    server: FakeCluster, run: str = "run-1", seconds: float = 60.0, client: Any = None, **more: Any
 ) -> Workloads:
     return Workloads(client or Mortal(server), run, Deadline(seconds), sleep=lambda seconds: None, **more)
 
