@@ -38,7 +38,6 @@ from .mounting import Place
 from .plan import Plan, Word, named
 
 PROGRAM = "lvm"
-DEFAULT_EXTENT = 4 * 1024**2
 #: What LVM keeps at the head of each physical volume, with its default settings.
 _HEAD = 1024**2
 #: lvm(8), "VALID NAMES".

@@ -18,8 +18,8 @@ from typing import Any
 
 from ....core.errors import StoreError
 from ....core.names import is_aside
+from ..objects import PREFIX
 
-PREFIX = "restorepoint.core/"
 #: Labels of volumes. NAMESPACE is the one to list by.
 NAMESPACE = PREFIX + "namespace"
 RETURN = PREFIX + "return"

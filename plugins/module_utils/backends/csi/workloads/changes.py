@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from ....core.errors import RestorePointError
 from ....kube_resources import Resource
-from .kinds import WAYS
+from .kinds import MARK, WAYS
 from .records import Lost, Record, Terms, for_run, read, removed, written
 
 #: What became of a workload that was to be brought back.
@@ -83,7 +83,7 @@ def why_not(
     )
 
 
-_MARK_OFF = "restorepoint.core/stopped-"
+_MARK_OFF = f"{MARK}-"
 
 
 class Start(NamedTuple):

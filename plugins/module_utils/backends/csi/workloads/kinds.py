@@ -25,6 +25,7 @@ from ....kube_resources import (
     STATEFUL_SETS,
     Resource,
 )
+from ..objects import PREFIX
 
 CONTROLLERS = Resource("", "v1", "replicationcontrollers", "ReplicationController")
 SCALED_OBJECTS = Resource("keda.sh", "v1alpha1", "scaledobjects", "ScaledObject")
@@ -32,7 +33,7 @@ SCALED_OBJECTS = Resource("keda.sh", "v1alpha1", "scaledobjects", "ScaledObject"
 #: Label (the run) and annotation (the record) of a stopped workload, and the key of a DaemonSet's node selector.
 #: Both, because a Deployment's annotations are copied to its ReplicaSets, and come back from there with
 #: ``kubectl rollout undo``; its labels are not. A record without the label is such a copy.
-MARK = "restorepoint.core/stopped"
+MARK = PREFIX + "stopped"
 
 
 class Way(Protocol):
