@@ -134,7 +134,7 @@ def pytest(session: nox.Session, folder: str, *options: str) -> None:
     """Run pytest on a folder, or on what the arguments name, on the newest ansible-core and Python there is."""
     tools = ansible_with("pytest", *unit_packages())
     named = [word for word in session.posargs if not word.startswith("-") and (CHECKOUT / word.split("::")[0]).exists()]
-    command = ["python", "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "--import-mode=importlib", *options]
+    command = ["python", "-m", "pytest", "-q", "-rfEs", "-p", "no:cacheprovider", "--import-mode=importlib", *options]
     env = {
         "PYTHONPATH": str(linked()),
         "PYTHONPYCACHEPREFIX": str(CACHE / "pycache"),

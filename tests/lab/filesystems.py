@@ -67,6 +67,17 @@ def _clear_away(folder: str) -> None:
         run("rm", "-rf", "--one-file-system", folder)
 
 
+@contextlib.contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Keep the other runs of this machine out: a lab that is being made is not to be taken for one that was left.
+
+    Two mounts at the same time may also choose the same free loop device, and then one of them fails.
+    """
+    with open(os.path.join(tempfile.gettempdir(), f"{PREFIX[:-1]}.lock"), "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def _clear_stale() -> None:
     for folder in glob.glob(os.path.join(tempfile.gettempdir(), f"{PREFIX}*")):
         with contextlib.suppress(FileNotFoundError), open(os.path.join(folder, "lock"), "a") as lock:
@@ -81,11 +92,12 @@ class Lab:
     """A folder with images and their mount points; use it as a context."""
 
     def __enter__(self) -> Lab:
-        _clear_stale()
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix=PREFIX))
-        self.folder.chmod(0o755)
-        self._lock = open(self.folder / "lock", "w")
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        with _one_at_a_time():
+            _clear_stale()
+            self.folder = pathlib.Path(tempfile.mkdtemp(prefix=PREFIX))
+            self.folder.chmod(0o755)
+            self._lock = open(self.folder / "lock", "w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
         self._disks: dict[str, pathlib.Path] = {}
         self._count = 0
         return self
@@ -119,7 +131,8 @@ class Lab:
             file.truncate(size)
         run(*_MAKE[fstype], image)
         mounted.mkdir()
-        run("mount", "-o", "loop", image, mounted)
+        with _one_at_a_time():
+            run("mount", "-o", "loop", image, mounted)
         return mounted
 
     @contextlib.contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.returning import journal as j
@@ -332,6 +332,7 @@ def test_a_killed_return_is_called_off_or_completed_and_nothing_is_left_of_it(
     other=st.sampled_from(["same", "off", "recover"]),
     recreates=st.booleans(),
 )
+@example(seed=1427, at=10, other="off", recreates=False)
 def test_another_run_in_the_middle_of_a_return_loses_nothing(seed: int, at: int, other: str, recreates: bool) -> None:
     shop = Shop(("data", "more"), seed)
     _stranger(shop)
