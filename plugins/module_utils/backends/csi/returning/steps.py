@@ -339,6 +339,13 @@ def claim_kept(scene: Scene) -> bool:
     return _pair(claim, scene.old)
 
 
+def has_kept(journal: Journal, claim: Object | None) -> bool:
+    """Say whether the claim that the return began with is still there, and on its old volume."""
+    if claim is None or _uid(claim) != journal.claim_uid or _going(claim):
+        return False
+    return (claim.get("spec") or {}).get("volumeName") == journal.old
+
+
 def _discarded(scene: Scene, new: Object) -> bool:
     reference = _ref(new)
     to_temporary = reference.get("name") == scene.journal.temporary and bool(reference.get("uid"))

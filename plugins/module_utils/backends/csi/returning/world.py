@@ -123,6 +123,9 @@ class World:
         claim = self.claims.get(journal.claim)
         temporary = self.claims.get(journal.temporary) if journal.temporary else None
         old = self.volumes.get(journal.old)
+        if old is None and steps.has_kept(journal, claim):
+            # It has lost our labels: the return was called off while an overtaken run went on with its new volume.
+            old = self.volume(journal.old)
         over = old is not None and not (j.id_of(old) == journal.id and j.JOURNAL in annotations_of(old))
         new: Mapping[str, Any] | None = steps.select_new(journal, claim, self.volumes.values(), over)
         if new is None and journal.mode == j.BY_ASIDE:
