@@ -194,7 +194,7 @@ def test_one_claim_of_several_namespaces_can_be_named_for_a_return(here):
     assert "csi:shop/nothing" in text
     code, text = here.call("rollback", "shop", name, "--yes", "--target", "elsewhere/db")
     assert code == 2
-    # The small cluster has no volumes to swap; what stands in the way is told of the claim that was named, and no other.
+    # What stands in the way is told of the claim that was named, and of no other.
     here.server.forbidden.add(("patch", "persistentvolumes"))
     code, text = here.call("rollback", "shop", name, "--yes", "--target", "shop/db")
     assert code == 3
