@@ -106,15 +106,22 @@ def _apart(moments: dict[_Days, set[_Minute]]) -> dict[_Days, set[_Minute]]:
 def _weekly(months: frozenset[int], by_weekday: dict[int, set[_Minute]]) -> dict[_Days, set[_Minute]]:
     """Return which weekdays have which times, weekdays of the same times together.
 
-    A time that all seven have stands by itself, so that "daily at two" is one line whatever else there is.
+    Times that all seven have stand by themselves where that makes fewer lines, as for "daily at two" beside others.
     """
-    found: dict[_Days, set[_Minute]] = {}
     each_day: set[_Minute] = set.intersection(*by_weekday.values()) if len(by_weekday) == 7 else set()
+    found = [_grouped(months, by_weekday, common) for common in (set(), each_day)]
+    return min(found, key=lambda moments: sum(len(_lines(days, times)) for days, times in moments.items()))
+
+
+def _grouped(
+    months: frozenset[int], by_weekday: dict[int, set[_Minute]], common: set[_Minute]
+) -> dict[_Days, set[_Minute]]:
+    found: dict[_Days, set[_Minute]] = {}
+    if common:
+        found[_Days(months, _EVERY.days, _EVERY.weekdays, False)] = common
     groups: dict[frozenset[_Minute], set[int]] = {}
     for weekday, times in sorted(by_weekday.items()):
-        groups.setdefault(frozenset(times - each_day), set()).add(weekday)
-    if each_day:
-        found[_Days(months, _EVERY.days, _EVERY.weekdays, False)] = each_day
+        groups.setdefault(frozenset(times - common), set()).add(weekday)
     for own, weekdays in groups.items():
         if own:
             found[_Days(months, _EVERY.days, frozenset(weekdays), False)] = set(own)

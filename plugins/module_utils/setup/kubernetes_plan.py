@@ -99,7 +99,8 @@ def _have(plan: Plan, namespace: str, wanted: Object, item: Mapping[str, Any] | 
                 "remove it, or choose another namespace for the jobs",
             )  # fmt: skip
         return
-    if not differs(body, item):
+    # What is in a list does not say its kind.
+    if not differs({name: value for name, value in body.items() if name not in ("apiVersion", "kind")}, item):
         return
     patch = _patch(body, item)
     request = Request("patch", wanted.resource, wanted.namespace, wanted.name, patch)

@@ -88,10 +88,9 @@ def test_a_pod_logs_in_with_its_service_account(monkeypatch, tmp_path, server):
     for name, value in pod(tmp_path, server).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(kube_http, "ACCOUNT", str(tmp_path))
-    account = kube_http.pod_account(str(tmp_path))
-    assert account is not None
-    assert account.host == server.url
-    assert kube_http.HttpApi(account).request("get", CLAIMS.path("shop-a")).data
+    client = kube.KubeClient({}, log_in=log_in_alone)
+    assert client.host == server.url
+    assert names(client) == ["data"]
 
 
 def test_a_token_that_was_renewed_is_used_at_once_and_is_secret(tmp_path, server):

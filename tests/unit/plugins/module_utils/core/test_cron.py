@@ -49,7 +49,8 @@ def test_a_schedule_becomes_the_lines_that_one_would_write(texts, expected):
 def test_the_schedule_of_the_production_example_takes_lines_that_do_not_overlap():
     texts = ["Mon..Fri 08..20:00", "Mon..Fri 00/4:00", "Sat,Sun 00/4:00", "*-*-* 02:00"]
     found = lines(*texts)
-    assert found == ["0 0,2,4,8,12,16,20 * * *", "0 9-11,13-15,17-19 * * 1-5"]
+    assert found == ["0 0,2,4,8-20 * * 1-5", "0 0,2,4,8,12,16,20 * * 0,6"]
+    assert lines("*-*-* 02:30", "Mon..Fri 08..20:00") == ["30 2 * * *", "0 8-20 * * 1-5"]
 
 
 def test_a_cron_line_goes_through_as_it_is_meant():
