@@ -19,6 +19,7 @@ from ..audit import AuditLog, current_user
 from ..core.backend import Desired, Situation
 from ..core.errors import Blocked, InvalidInput, LockTimeout, RestorePointError
 from ..core.names import automatic_name
+from ..core.retention import RetentionPolicy
 from ..core.run import RunFailed
 from ..core.several import Member, Several
 from ..core.snapshot import timestamp
@@ -101,7 +102,8 @@ def _chosen_claims(target: Target, names: Sequence[str]) -> tuple[set[str], list
 def look(policy: Policy, targets: Sequence[Target], now: Callable[[], int]) -> tuple[Sequence[Situation], list[str]]:
     """Return what is there of each target, and warnings. Touches nothing."""
     several = Several(members(policy, targets, now))
-    desired = Desired(state="pruned", owner=policy.name)
+    # With a rule for asides, so that those are looked at which cost a request of their own.
+    desired = Desired(state="pruned", owner=policy.name, asides=RetentionPolicy())
     several.check(desired)
     with several.session(writing=False):
         found = several.situations(desired)
