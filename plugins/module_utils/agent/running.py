@@ -99,11 +99,15 @@ def _chosen_claims(target: Target, names: Sequence[str]) -> tuple[set[str], list
     return matched, found
 
 
+def _everything(policy: Policy) -> Desired:
+    """Return what makes backends look at all snapshots and asides: they leave out those for which there is no rule."""
+    return Desired(state="pruned", owner=policy.name, retention=RetentionPolicy(), asides=RetentionPolicy())
+
+
 def look(policy: Policy, targets: Sequence[Target], now: Callable[[], int]) -> tuple[Sequence[Situation], list[str]]:
     """Return what is there of each target, and warnings. Touches nothing."""
     several = Several(members(policy, targets, now))
-    # With a rule for asides, so that those are looked at which cost a request of their own.
-    desired = Desired(state="pruned", owner=policy.name, asides=RetentionPolicy())
+    desired = _everything(policy)
     several.check(desired)
     with several.session(writing=False):
         found = several.situations(desired)
@@ -411,7 +415,7 @@ def verify(policy: Policy, name: str | None, now: Callable[[], int]) -> list[dic
             found += [{**each, "target": f"{member.label}:{each['target']}"} for each in results]
             continue
         several = Several([member])
-        desired = Desired(state="pruned", owner=policy.name)
+        desired = _everything(policy)
         with contextlib.ExitStack() as stack:
             several.check(desired)
             stack.enter_context(several.session(writing=False))
