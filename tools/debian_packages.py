@@ -17,9 +17,11 @@ import subprocess
 PROGRAMS = {
     "btrfs": "btrfs-progs",
     "findmnt": "util-linux",
+    "fish": "fish",
     "getfattr": "attr",
     "git": "git",
     "losetup": "mount",
+    "mandoc": "mandoc",
     "mkfs.ext4": "e2fsprogs",
     "mkfs.xfs": "xfsprogs",
     "openssl": "openssl",
@@ -27,6 +29,7 @@ PROGRAMS = {
     "rsync": "rsync",
     "setcap": "libcap2-bin",
     "setfacl": "acl",
+    "zsh": "zsh",
 }
 
 
