@@ -17,8 +17,8 @@ description:
     a run, at boot and at four in the morning.
   - systemd is asked about all of them (C(systemd-analyze verify) and C(systemd-analyze calendar)) before any takes its
     place.
-  - Units of policies that are not listed any more are removed. A service that runs goes on to its end. Units that others
-    have made, and drop-ins, are left alone.
+  - Units of policies that are not listed any more are removed. A service that runs goes on to its end. Units of others,
+    and drop-ins, are left alone.
   - The role P(restorepoint.core.schedule#role) calls it.
 extends_documentation_fragment:
   - restorepoint.core.attributes.state

@@ -42,7 +42,7 @@ def sources() -> Iterator[tuple[str, bytes]]:
 
 
 def agent_bytes() -> bytes:
-    """Return the agent as a file has it. Raises StoreError where the collection cannot be read, or it grew too large."""
+    """Return the agent as a file has it. Raises StoreError where the collection cannot be read."""
     attempt = "build the agent"
     stream = io.BytesIO(_SHEBANG)
     stream.seek(0, io.SEEK_END)

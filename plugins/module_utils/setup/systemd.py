@@ -35,10 +35,10 @@ _ALWAYS = (
     (209, "SystemCallArchitectures=native"),
     (220, "CapabilityBoundingSet=~CAP_SYS_BOOT CAP_SYS_TIME CAP_WAKE_ALARM CAP_SYS_PACCT CAP_SYS_TTY_CONFIG"),
 )
-#: Besides, where a run starts no programs but those of the storage. Left out on purpose: ProtectKernelModules (LVM loads
-#: dm-snapshot), ProtectClock and PrivateDevices (they hide the disks), PrivateTmp and ProtectHome (targets may lie
-#: there), RestrictSUIDSGID (copies have the modes of what they copy), ReadWritePaths of stores (a bind mount ends hard
-#: links and renames).
+#: Besides, where a run starts no programs but those of the storage. Left out on purpose: ProtectKernelModules (LVM
+#: loads dm-snapshot), ProtectClock and PrivateDevices (they hide the disks), PrivateTmp and ProtectHome (targets may
+#: lie there), RestrictSUIDSGID (copies have the modes of what they copy), ReadWritePaths of stores (a bind mount ends
+#: hard links and renames).
 _OWN_PROGRAMS = (
     (187, "NoNewPrivileges=yes"),
     (232, "ProtectKernelTunables=yes"),
@@ -185,9 +185,11 @@ def service(job: Job, settings: Settings, version: int) -> str:
     program = _word(settings.program)
     state = f"--state {_word(settings.state_folder)}"
     due = "--if-due " if job.calendar else ""
+    run = f"{program} --policies {_word(settings.policies_file)} {state} run {due}--wait {settings.wait} {job.name}"
+    what = f"Restore points of policy {job.name}" + (f": {job.description}" if job.description else "")
     return _text(
         "[Unit]",
-        f"Description={_plain(f'Restore points of policy {job.name}' + (f': {job.description}' if job.description else ''))}",
+        f"Description={_plain(what)}",
         "Documentation=man:restorepoint(8)",
         "After=local-fs.target remote-fs.target zfs.target",
         f"RequiresMountsFor={_word(settings.state_folder)}",
@@ -195,7 +197,7 @@ def service(job: Job, settings: Settings, version: int) -> str:
         "",
         "[Service]",
         "Type=oneshot",
-        f"ExecStart={program} --policies {_word(settings.policies_file)} {state} run {due}--wait {settings.wait} {job.name}",
+        f"ExecStart={run}",
         f"ExecStopPost={program} {state} recover {job.name}",
         "KillMode=process",
         "TimeoutStartSec=infinity",
