@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import datetime
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -28,6 +29,16 @@ STATE = "/var/lib/restorepoint"
 #: How long something may take to come to be, in seconds.
 PATIENCE = 180.0
 
+_INSTALL = f"base64 -d > {PROGRAM}; chmod 755 {PROGRAM}; mkdir -p {os.path.dirname(POLICIES)}"
+_STOP_TIMERS = "systemctl stop $(systemctl list-timers --all --plain --no-legend | grep -o '[^ ]*[.]timer')"
+_CLEAR = f"""
+for unit in $(systemctl list-units --all --plain --no-legend 'restorepoint*' | cut -d' ' -f1); do
+    systemctl stop $unit; systemctl reset-failed $unit || true
+done 2>/dev/null
+rm -rf {STATE} {POLICIES} /etc/systemd/system/restorepoint*
+systemctl daemon-reload
+"""
+
 
 class Scheduled:
     """The guest with the agent. Each test starts with no policy, no unit, no state."""
@@ -38,16 +49,14 @@ class Scheduled:
     def install(self) -> None:
         """Put the agent into the guest."""
         text = base64.b64encode(agent_bytes()).decode("ascii")
-        self.guest.run("sh", "-c", f"base64 -d > {PROGRAM}; chmod 755 {PROGRAM}; mkdir -p /etc/restorepoint", input=text)
-        self.guest.script("for t in $(systemctl list-timers --all --plain --no-legend | grep -o '[^ ]*[.]timer' || true);"
-                          "do systemctl stop $t; done")  # fmt: skip
+        self.guest.run("sh", "-c", _INSTALL, input=text)
+        # A clock that is moved would have the timers of Debian start what they have missed.
+        self.guest.script(_STOP_TIMERS)
 
     def clear(self) -> None:
         """Forget all policies, and what they left; the clock goes right again."""
         self.layout([])
-        units = "systemctl list-units --all --plain --no-legend 'restorepoint*' | cut -d' ' -f1"
-        self.guest.script(f"for u in $({units}); do systemctl stop $u; systemctl reset-failed $u || true; done 2>/dev/null;"
-                          f"rm -rf {STATE} {POLICIES} /etc/systemd/system/restorepoint*; systemctl daemon-reload")  # fmt: skip
+        self.guest.script(_CLEAR)
         self.set_clock(time.time())
 
     def layout(self, policies: list[dict[str, Any]], check_mode: bool = False, **options: Any) -> Result:
@@ -97,8 +106,8 @@ class Scheduled:
 
     def is_idle(self) -> bool:
         """Say whether none of our services runs."""
-        busy = self.guest.run("systemctl", "list-units", "--plain", "--no-legend", "--state=activating,active,deactivating",
-                              "restorepoint*.service")  # fmt: skip
+        states = "--state=activating,active,deactivating"
+        busy = self.guest.run("systemctl", "list-units", "--plain", "--no-legend", states, "restorepoint*.service")
         return not busy.strip()
 
     def show(self, unit: str, *properties: str) -> dict[str, str]:
