@@ -279,7 +279,7 @@ class Running:
         self._last.write(last)
 
     def _note(self, needed: Sequence[int]) -> None:
-        hooks = [dataclasses.asdict(each) for each in self._policy.hooks]
+        hooks = [dataclasses.asdict(each) for each in (self._stack.hooks if self._stack else ())]
         self._mark.write({"record": self.record, "needed": list(needed), "hooks": hooks})
 
     def _name(self, owner: str) -> str:
@@ -314,6 +314,9 @@ class Running:
         )
         with self._stack.around():
             self._reach(desired, policy.targets)
+        if self._stack.lost:
+            # It is not what it was meant to be, and must not be taken for it.
+            self._reach(Desired(state="absent", name=name, owner=owner), policy.targets)
 
     def _pruned(self) -> Desired:
         policy = self._policy
