@@ -139,6 +139,7 @@ def parser() -> argparse.ArgumentParser:
     verify.add_argument("--name", help="only those of that name")
     command("due", "name the policies that missed a moment of their schedule", "*")
     command("check", "check the policies, and name every fault")
+    command("recover", "end what a killed run has left, hooks above all", "1")
     completion = commands.add_parser("completion", help="print the completion for a shell")
     completion.description = "print the completion for a shell, or what its script asks for"
     completion.add_argument("what", choices=(*SHELLS, *ASKED), help="a shell, or what its script asks for")
@@ -282,6 +283,33 @@ class Agent:
         for warning in dict.fromkeys(running.warnings):
             complain(f"warning: {warning}")
         return _CODES[record["outcome"]]
+
+    def recover(self) -> int:
+        """End what a killed run left. The policy need not be there any more: the run's mark has all."""
+        name = self._options.policy
+        mark = self._state().mark(name)
+        if mark.read() is None:
+            return self._recovered(name, False)
+        from ..core.retention import RetentionPolicy
+        from ..engine.policy import Policy
+
+        running = self._running(Policy(name, (), RetentionPolicy()))
+        try:
+            with self._state().lock(name, 0.0):
+                running.recover()
+        except LockTimeout:
+            # Its holder has done this at its beginning.
+            return self._recovered(name, False)
+        for warning in running.warnings:
+            complain(warning)
+        return FAILED if running.warnings else self._recovered(name, True)
+
+    def _recovered(self, name: str, done: bool) -> int:
+        if self._options.json:
+            self._say_json({"policy": name, "recovered": done})
+        elif done:
+            self._say(f"{name}: what a killed run has left is brought to an end")
+        return OK
 
     # -- commands that look --------------------------------------------------------------------------------------------
 

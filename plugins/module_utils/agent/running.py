@@ -174,10 +174,14 @@ class Running:
         return self._recorded("rollback", work, wait)
 
     def is_due(self) -> bool:
-        """Say whether a moment of the schedule has passed since the last run that succeeded was begun."""
-        due = self._policy.last_due(self._now())
-        last = self._last.read() or {}
-        return due is not None and int(last.get("started_epoch", -1)) < due
+        """Say whether a moment of the schedule has passed since the last run that succeeded was begun.
+
+        A run of the future was noted by a clock that was wrong, and proves nothing.
+        """
+        now = self._now()
+        due = self._policy.last_due(now)
+        last = int((self._last.read() or {}).get("started_epoch", -1))
+        return due is not None and not due <= last <= now
 
     def recover(self) -> None:
         """Bring to an end what a killed run left: thaw, and write its line. The policy's lock has to be held."""
