@@ -130,6 +130,7 @@ def parser() -> argparse.ArgumentParser:
     rollback.add_argument("--yes", action="store_true", help="do not ask; needed where there is no terminal")
     rollback.add_argument("--destroy-newer", action="store_true", help="let newer snapshots go where they must")
     rollback.add_argument("--ignore-users", action="store_true", help="even where somebody uses the target")
+    rollback.add_argument("--stop-workloads", action="store_true", help="of claims: stop what uses them meanwhile")
     keep = rollback.add_mutually_exclusive_group()
     keep.add_argument("--keep-current", dest="keep", action="store_true", default=None, help="keep what is there aside")
     keep.add_argument("--discard-current", dest="keep", action="store_false", help="let what is there go")
@@ -240,7 +241,8 @@ class Agent:
         (policy,) = self._named([options.policy])
         targets = chosen(policy, options.target)
         self._confirmed(policy, options.target)
-        lifted = {"destroy_newer": options.destroy_newer, "ignore_users": options.ignore_users}
+        names = ("destroy_newer", "ignore_users", "stop_workloads")
+        lifted = {name: getattr(options, name) for name in names}
         desired = Desired(
             state="rolled_back",
             name=options.name,
@@ -249,9 +251,8 @@ class Agent:
             allowed=frozenset(name for name, given in lifted.items() if given),
         )
         running = self._running(policy)
-        record = running.rollback(
-            desired, targets, options.wait, keep_current=options.keep, ignore_users=options.ignore_users
-        )
+        given = {"ignore_users": options.ignore_users, "stop_workloads": options.stop_workloads}
+        record = running.rollback(desired, targets, options.wait, keep_current=options.keep, **given)
         return self._finished(running, record)
 
     def _confirmed(self, policy: Policy, named: Sequence[str]) -> None:

@@ -35,7 +35,9 @@ BUSY, INTERRUPTED, KILLED, RUNNING = "busy", "interrupted", "killed", "running"
 #: How many failures one line of the journal tells in words.
 _TOLD = 20
 #: Backends whose returns keep what was there unless told otherwise, because it costs nothing.
-_KEEPING = ("btrfs", "hostpath")
+_KEEPING = ("btrfs", "hostpath", "csi")
+#: Backends that can compare a snapshot with what was noted when it was taken.
+_COMPARING = ("btrfs", "hostpath")
 
 
 def members(policy: Policy, targets: Sequence[Target], now: Callable[[], int], **given: Any) -> list[Member]:
@@ -62,6 +64,11 @@ def chosen(policy: Policy, names: Sequence[str]) -> tuple[Target, ...]:
     found, missing = [], set(names)
     for target in policy.targets:
         option = TARGET_OPTION[target.backend]
+        if target.params.get("namespace"):
+            matched, claims = _chosen_claims(target, names)
+            missing -= matched
+            found += claims
+            continue
         wanted = [each for each in target.params[option] if {each, f"{target.backend}:{each}"} & set(names)]
         missing -= {form for each in wanted for form in (each, f"{target.backend}:{each}")}
         if wanted:
@@ -71,6 +78,24 @@ def chosen(policy: Policy, names: Sequence[str]) -> tuple[Target, ...]:
             f"use {', '.join(sorted(missing))}", f"policy {policy.name} has no such target", "name one of its own"
         )
     return tuple(found)
+
+
+def _chosen_claims(target: Target, names: Sequence[str]) -> tuple[set[str], list[Target]]:
+    """Return which names, ``namespace/claim``, may be claims of a target, and these claims: one target a namespace."""
+    matched: set[str] = set()
+    claims: dict[str, list[str]] = {}
+    prefix, allowed = f"{target.backend}:", target.params["pvc"]
+    for name in names:
+        plain = name[len(prefix) :] if name.startswith(prefix) else name
+        namespace, _slash, claim = plain.partition("/")
+        if claim and namespace in target.params["namespace"] and (not allowed or claim in allowed):
+            matched.add(name)
+            claims.setdefault(namespace, []).append(claim)
+    found = [
+        Target(target.backend, {**target.params, "namespace": [namespace], "pvc": chosen, "selector": None})
+        for namespace, chosen in claims.items()
+    ]
+    return matched, found
 
 
 def look(policy: Policy, targets: Sequence[Target], now: Callable[[], int]) -> tuple[Sequence[Situation], list[str]]:
@@ -382,7 +407,7 @@ def verify(policy: Policy, name: str | None, now: Callable[[], int]) -> list[dic
     found: list[dict[str, Any]] = []
     for member in members(policy, policy.targets, now):
         backend: Any = member.backend
-        if member.label.split("-")[0] in _KEEPING and backend.store.exists():
+        if member.label.split("-")[0] in _COMPARING and backend.store.exists():
             import importlib
 
             kind = member.label.split("-")[0]
