@@ -419,7 +419,7 @@ class Agent:
     def _targets_of(policy: Policy) -> Sequence[str]:
         from ..engine.policy import TARGET_OPTION
 
-        return [name for each in policy.targets for name in each.params[TARGET_OPTION[each.backend]]]
+        return [name for each in policy.targets for name in each.params[TARGET_OPTION[each.backend]] or ()]
 
     def man(self) -> int:
         """Print the manual page."""
