@@ -7,8 +7,6 @@
 from __future__ import annotations
 
 import marshal
-import os
-import resource
 import subprocess
 import sys
 
@@ -143,23 +141,3 @@ def test_a_full_disk_does_not_trouble_the_agent(host, archive):
 def test_the_state_folder_is_read_from_the_command_line(argv, folder, monkeypatch):
     monkeypatch.delenv("RESTOREPOINT_STATE", raising=False)
     assert start.state_folder(argv) == folder
-
-
-def test_a_start_with_kept_code_takes_much_less(host, archive):
-    def seconds():
-        """The least CPU time of several starts: what other work on the machine adds is not ours."""
-        found = []
-        for _unused in range(5):
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            check(host, archive)
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            found.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        return min(found)
-
-    journal = host.folder / "state" / "journal.jsonl"
-    os.rename(journal, host.folder / "aside")
-    without = seconds()
-    os.rename(host.folder / "aside", journal)
-    check(host, archive)
-    assert code_of(host)
-    assert seconds() < 0.75 * without
