@@ -194,11 +194,12 @@ class Agent:
 
     def _running(self, policy: Policy) -> Running:
         from ..interrupts import Interrupts
+        from . import progress
         from .running import Running
 
         interrupts = Interrupts()
         interrupts.install()
-        return Running(self._state(), policy, self._now, interrupts)
+        return Running(self._state(), policy, self._now, interrupts, progress.on(sys.stderr))
 
     # -- commands that change something --------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from ..engine.reach import Reach
 from ..interrupts import Interrupts
 from ..lock import FileLock
 from . import hooks as hook_stack
+from .progress import Shown, Watched
 from .state import State
 
 #: Outcomes of a run, as the journal names them.
@@ -40,8 +41,16 @@ _KEEPING = ("btrfs", "hostpath", "csi")
 _COMPARING = ("btrfs", "hostpath")
 
 
-def members(policy: Policy, targets: Sequence[Target], now: Callable[[], int], **given: Any) -> list[Member]:
+def members(
+    policy: Policy,
+    targets: Sequence[Target],
+    now: Callable[[], int],
+    report: Callable[..., None] | None = None,
+    **given: Any,
+) -> list[Member]:
     """Return the backends of targets of a policy, for one call; ``given`` are options that hold for all that know them.
+
+    ``report`` is told what long work has done.
 
     Raises InvalidInput.
     """
@@ -53,7 +62,7 @@ def members(policy: Policy, targets: Sequence[Target], now: Callable[[], int], *
         label = target.backend
         number = sum(each.label.split("-")[0] == label for each in found)
         label = f"{label}-{number + 1}" if number else label
-        found.append(Member(label, made.backend_of(params, now), target.backend in _KEEPING))
+        found.append(Member(label, made.backend_of(params, now, report), target.backend in _KEEPING))
     return found
 
 
@@ -142,13 +151,17 @@ class Running:
         policy: what to run.
         now: seconds since the epoch.
         interrupts: installed already; holds signals back where they must wait.
+        shown: shows how far long work has got.
     """
 
-    def __init__(self, state: State, policy: Policy, now: Callable[[], int], interrupts: Interrupts) -> None:
+    def __init__(
+        self, state: State, policy: Policy, now: Callable[[], int], interrupts: Interrupts, shown: Shown | None = None
+    ) -> None:
         self._state = state
         self._policy = policy
         self._now = now
         self._interrupts = interrupts
+        self._shown = shown
         self._mark = state.mark(policy.name)
         self._last = state.thawed(f"{policy.name}.last")
         self._stack: hook_stack.Hooks | None = None
@@ -353,8 +366,13 @@ class Running:
 
     def _reach(self, desired: Desired, targets: Sequence[Target], dry_run: bool = False, **given: Any) -> None:
         keep_current = given.pop("keep_current", None)
-        several = Several(members(self._policy, targets or self._policy.targets, self._now, **given), keep_current)
-        reach = Reach(several, desired, self._now)
+        told: list[Watched] = []
+        report = (lambda *words, **more: told[0].report(*words, **more)) if self._shown else None
+        every = members(self._policy, targets or self._policy.targets, self._now, report, **given)
+        several = Several(every, keep_current)
+        if self._shown:
+            told.append(Watched(several, self._shown))
+        reach = Reach(told[0] if told else several, desired, self._now)
         try:
             several.check(desired)
             with several.session(writing=not dry_run):
@@ -366,6 +384,8 @@ class Running:
                 else:
                     reach.carry_out(AuditLog(None, self.record["who"]), False, self._interrupts.held)
         finally:
+            if self._shown:
+                self._shown.clear()
             self.warnings += several.warnings + reach.warnings
             self._tell(reach)
 
