@@ -139,6 +139,7 @@ def pytest(session: nox.Session, folder: str, *options: str) -> None:
         "PYTHONPATH": str(linked()),
         "PYTHONPYCACHEPREFIX": str(CACHE / "pycache"),
         "XDG_CACHE_HOME": str(CACHE.parent),  # where the guest lies: HOME is another one here
+        "RP_NEW_EXAMPLES": "1",
     }
     run(session, CHECKOUT, tools, *command, *([] if named else [folder]), *session.posargs, env=env)
 

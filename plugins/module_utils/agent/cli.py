@@ -140,6 +140,15 @@ def parser() -> argparse.ArgumentParser:
     verify.add_argument("--name", help="only those of that name")
     command("due", "name the policies that missed a moment of their schedule", "*")
     command("check", "check the policies, and name every fault")
+    annotations = command("annotations", "take the snapshots that annotations of claims and pods ask for, and prune")
+    annotations.add_argument("--namespace", action="append", default=[], help="only there; may be repeated")
+    annotations.add_argument("--snapshot-class", metavar="NAME", help="not the default one of the claim's driver")
+    annotations.add_argument("--timezone", default="UTC", help="in which days, weeks and months begin")
+    annotations.add_argument("--timeout", type=float, default=300.0, metavar="SECONDS", help="for one namespace")
+    annotations.add_argument("--kubeconfig", metavar="FILE", help="in a pod its account is used without it")
+    annotations.add_argument("--context", help="of the kubeconfig")
+    annotations.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="for another run")
+    annotations.add_argument("--dry-run", action="store_true", help="only say what is asked for, and what is due")
     command("recover", "end what a killed run has left, hooks above all", "1")
     completion = commands.add_parser("completion", help="print the completion for a shell")
     completion.description = "print the completion for a shell, or what its script asks for"
@@ -311,6 +320,44 @@ class Agent:
             self._say_json({"policy": name, "recovered": done})
         elif done:
             self._say(f"{name}: what a killed run has left is brought to an end")
+        return OK
+
+    def annotations(self) -> int:
+        """Take what annotations ask for."""
+        from ..interrupts import Interrupts
+        from .annotating import Annotating, CsiOptions, KubeClient, log_in_alone, parse_policy
+
+        options, interrupts = self._options, Interrupts()
+        interrupts.install()
+        parse_policy(None, timezone=options.timezone)  # a time zone that is none is said before anything is asked
+        login = {"kubeconfig": options.kubeconfig, "context": options.context}
+        annotating = Annotating(
+            lambda patience: KubeClient(login, patience=patience, log_in=log_in_alone),
+            options.namespace,
+            CsiOptions(snapshot_class=options.snapshot_class, timeout=options.timeout),
+            options.timezone,
+            self._now,
+            interrupts.held,
+        )
+        if options.dry_run:
+            return self._planned(annotating.plan())
+        record = annotating.run(self._state(), options.wait)
+        if options.json:
+            self._say_json(record)
+        else:
+            done = ", ".join(f"{count} {action}" for action, count in record["done"].items())
+            words = ("annotations", record["outcome"], done, record.get("reason"))
+            self._say("; ".join(word for word in words if word))
+        for warning in dict.fromkeys(annotating.warnings):
+            complain(f"warning: {warning}")
+        return _CODES[record["outcome"]]
+
+    def _planned(self, found: Sequence[Mapping[str, Any]]) -> int:
+        if self._options.json:
+            self._say_json(found)
+        for each in found if not self._options.json else ():
+            kept = "all" if each["retention"] is None else each["retention"]
+            self._say(f"{each['claim']} {each['frequency']}, {kept} kept{', due' if each['due'] else ''}")
         return OK
 
     # -- commands that look --------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
+from ..core.annotations import OWNER
 from ..core.backend import Blocker
 from ..core.claims import ClaimVolume
 from ..core.cron import cron_lines
@@ -67,6 +68,8 @@ def jobs_of(raw: Sequence[Mapping[str, Any]], resolve: Resolve) -> Jobs:
 def _unfit(policy: Policy) -> list[tuple[str, str]]:
     """Return why a policy cannot run in a pod, each reason with what to do."""
     found = []
+    if policy.name in (ANNOTATIONS, OWNER):
+        found.append(("what is taken by annotations is called so", "give the policy another name"))
     for backend in dict.fromkeys(each.backend for each in policy.targets):
         if backend not in ("csi", "hostpath"):
             found.append((f"a pod does not reach targets of {backend}", _ELSEWHERE))
