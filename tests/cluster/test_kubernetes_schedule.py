@@ -205,6 +205,7 @@ def _roles(schedule, job):
 
 def _granted(schedule, account, namespace):
     """Return what the API server says that an account may do in a namespace, beside what every account may."""
+
     def rules(token):
         api = type(schedule.cluster.api)(schedule.cluster.api.server, None, token, tls=schedule.cluster.trust)
         review = {"spec": {"namespace": namespace}}

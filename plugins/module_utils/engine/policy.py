@@ -20,6 +20,7 @@ from ..core.names import check_owner
 from ..core.retention import RetentionPolicy, parse_policy
 from ..core.schedule import Calendar, latest, parse_calendar, parse_cron
 from ..core.units import parse_duration
+from . import hook_kinds
 from .spec import KEEP_SPEC
 
 #: What a target may say beside its backend: those options of the module that belong to taking and keeping.
@@ -49,6 +50,7 @@ _POLICY_KEYS = (
 _HOOK_KEYS = {
     "command": ("kind", "name", "before", "after", "timeout"),
     "fsfreeze": ("kind", "name", "path", "timeout"),
+    **{kind: ("kind", "name", "timeout", *keys) for kind, keys in hook_kinds.KINDS.items()},
 }
 _HOOK_TIMEOUT = "60s"
 
@@ -66,7 +68,8 @@ class Hook:
     """What is done before and after the snapshots are taken. ``timeout`` is in seconds, for each of the two.
 
     ``command`` runs the argument lists ``before`` and ``after`` (one may be empty); ``fsfreeze`` freezes the filesystem
-    of ``path``.
+    of ``path``. ``params`` has the keys of the kinds in `hook_kinds`, with their defaults. ``token`` is of one run: by
+    it the after-hook finds what the before-hook holds, also from another process.
     """
 
     kind: str
@@ -75,6 +78,8 @@ class Hook:
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     path: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    token: str = ""
 
 
 @dataclass(frozen=True)
@@ -449,12 +454,20 @@ def _hook(read: _Reader, number: int, targets: Sequence[Target]) -> Hook:
         before=read.texts("before", one_is_enough=False),
         after=read.texts("after", one_is_enough=False),
         path=read.get("path", str, "", "a path"),
+        params=_hook_params(read, hook_kinds.KINDS.get(kind, {})),
     )
     if kind == "command" and not read.data.get("before") and not read.data.get("after"):
         read.fault("", "it has neither before nor after; each is a program with its arguments, as a list")
     if kind == "fsfreeze":
         _check_freeze(read, hook, targets)
     return hook
+
+
+def _hook_params(read: _Reader, keys: Mapping[str, hook_kinds.Key]) -> dict[str, Any]:
+    values = {name: read.get(name, key.kind, key.default, key.words) for name, key in keys.items()}
+    for name, reason in hook_kinds.faults(values, keys):
+        read.fault(name, reason)
+    return values
 
 
 def _check_freeze(read: _Reader, hook: Hook, targets: Sequence[Target]) -> None:
