@@ -80,7 +80,8 @@ def _unfit(policy: Policy) -> list[tuple[str, str]]:
         found.append(("it names a kubeconfig, and a pod logs in with its account", "leave kubeconfig and context out"))
     if policy.hooks:
         kinds = ", ".join(dict.fromkeys(each.kind for each in policy.hooks))
-        reason = f"hooks ({kinds}) have nothing to work on in a pod of its own"
+        # The watchdog dies with the pod, and so does the note from which the next run would take it back.
+        reason = f"hooks ({kinds}) might stay in force for ever where a pod is killed, since nothing else knows of them"
         found.append((reason, f"take them out, or {_ELSEWHERE}"))
     return found
 
