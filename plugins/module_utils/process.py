@@ -61,6 +61,7 @@ def run(
     remedy: str = DEFAULT_REMEDY,
     input: str | None = None,  # noqa: A002 - the name that subprocess.run has taught everybody
     ok: Container[int] = (0,),
+    keep: Sequence[int] = (),
 ) -> Completed:
     """Run a program and return what it printed.
 
@@ -71,6 +72,8 @@ def run(
         remedy: what to do when it fails.
         input: text for its stdin, which is /dev/null otherwise.
         ok: the exit codes that are no failure.
+        keep: open files that the program keeps until it ends, even when this process dies before: those of locks. The
+            last becomes its stdin where there is no input, since LVM closes all others.
 
     Raises ToolError when the program is missing, cannot be started, ends with another exit code, outlives its timeout
     or prints more than MAX_STDOUT. The message shows the command and the last lines of its own words.
@@ -82,9 +85,10 @@ def run(
         # Modules have run_command for this; the agent, which is no module, needs it as well.
         process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             [program, *argv[1:]],
-            stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
+            stdin=subprocess.PIPE if input is not None else keep[-1] if keep else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            pass_fds=keep if input is not None else keep[:-1],
             env=_environment(),
             start_new_session=True,
         )

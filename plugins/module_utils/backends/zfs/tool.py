@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ... import process
 from ...core.errors import ToolError
+from ...lock import held
 
 #: Linux takes 128 KiB for one argument (MAX_ARG_STRLEN), and for all of them with the environment ARG_MAX.
 LONGEST_ARGUMENT = 120_000
@@ -60,7 +61,7 @@ class Zfs:
                 else f"install {program}",
             )
         try:
-            return process.run([program, *arguments], timeout=self.timeout, attempt=attempt, ok=ok)
+            return process.run([program, *arguments], timeout=self.timeout, attempt=attempt, ok=ok, keep=held())
         except ToolError as error:
             for pattern, remedy in _WAYS_OUT:
                 if pattern.search(error.reason):
