@@ -16,15 +16,14 @@ from typing import Any, Callable, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..core.errors import Blocked, RestorePointError, ToolError
+from ..core.errors import Blocked, MissingLibrary, RestorePointError, ToolError
 from ..interrupts import Interrupts
-from ..kube_login import MissingLibrary
 from ..lock import host_lock
 from ..process import find_program
 from ..setup import btrfs, lvm, zfs
 from ..setup.carry_out import carry_out
 from ..setup.plan import Plan, Step
-from .kubernetes import missing_library
+from .libraries import missing_library
 
 _LOCK_SECONDS = 60.0
 _TEXT: dict[str, Any] = {"type": "str"}

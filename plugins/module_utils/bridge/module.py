@@ -20,12 +20,11 @@ from .. import linux
 from ..audit import AuditLog, Progress, current_user, foresee
 from ..backends.stored.paths import canonical
 from ..core.backend import Backend, Desired
-from ..core.errors import Blocked, InvalidInput, RestorePointError
+from ..core.errors import Blocked, InvalidInput, MissingLibrary, RestorePointError
 from ..core.run import RunFailed
 from ..engine.reach import Reach
 from ..interrupts import Interrupts
-from ..kube_login import MissingLibrary
-from .kubernetes import missing_library
+from .libraries import missing_library
 
 
 def now() -> int:

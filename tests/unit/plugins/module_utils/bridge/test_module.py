@@ -19,7 +19,7 @@ from ansible_collections.restorepoint.core.plugins.module_utils.bridge.module im
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import InvalidInput, LockTimeout
 from ansible_collections.restorepoint.core.plugins.module_utils.engine.desired import desired_state
 from ansible_collections.restorepoint.core.plugins.module_utils.interrupts import SIGNALS
-from ansible_collections.restorepoint.core.plugins.module_utils.kube_login import MissingLibrary
+from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import MissingLibrary
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.core.fake_backend import (
     FakeBackend,
     broken,
