@@ -6,8 +6,9 @@
 
 It is flock(2) on a file that stays where it is: deleting a lock file lets two runs hold "the" lock, each on a file of
 its own. A program that a run has started may outlive it, and goes on changing what the lock is for: it gets the open
-file along (`held`, and ``keep`` of process.run), so the lock lasts until both have ended. What the file says (one line of JSON: pid, host, command, purpose, since) only serves the message for those
-who wait in vain; whether the lock is held, the kernel alone decides.
+file along (`held`, and ``keep`` of process.run), so the lock lasts until both have ended. What the file says (one line
+of JSON: pid, host, command, purpose, since) only serves the message for those who wait in vain; whether the lock is
+held, the kernel alone decides.
 """
 
 from __future__ import annotations

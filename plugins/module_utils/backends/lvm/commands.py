@@ -4,8 +4,8 @@
 
 """Runs the tools of LVM: one report, and the commands that change something. Called by the rest of this backend.
 
-Every command answers its own questions (``--yes``), has an empty stdin and a timeout: one that waits for another tool's lock,
-or for a disk that does not answer, is stopped and named, and never waited for forever.
+Every command answers its own questions (``--yes``), has an empty stdin and a timeout: one that waits for another tool's
+lock, or for a disk that does not answer, is stopped and named, and never waited for forever.
 """
 
 from __future__ import annotations
