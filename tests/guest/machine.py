@@ -42,6 +42,7 @@ COLLECTION = "ansible_collections/restorepoint/core"
 SHIMMED = (
     *("lvs", "lvcreate", "lvchange", "lvrename", "lvremove", "lvconvert", "dmsetup", "mount", "umount"),
     *("zfs", "zpool", "btrfs", "wipefs", "pvcreate", "vgcreate", "vgextend", "mkfs.ext4", "mkfs.xfs", "mkfs.btrfs"),
+    *("dd", "losetup", "mkdir", "systemctl"),
 )
 DISKS = ("/dev/ubdb", "/dev/ubdc", "/dev/ubdd", "/dev/ubde")
 _SHIM = """#!/bin/sh

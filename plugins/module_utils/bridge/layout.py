@@ -121,7 +121,7 @@ def run_btrfs() -> NoReturn:
         _need(module, "btrfs", "btrfs-progs", find_program(btrfs.PROGRAM) is not None)
         return btrfs.make_plan(wanted, btrfs.read(wanted), new_uuid)
 
-    _run_here(module, "btrfs", plan)
+    _run_here(module, "btrfs", plan, btrfs.clear_left)
 
 
 def _need(module: AnsibleModule, what: str, package: str, ready: bool) -> None:
@@ -133,11 +133,17 @@ def _need(module: AnsibleModule, what: str, package: str, ready: bool) -> None:
     module.warn(f"{what} is not installed here yet: this is what would be done on a host that has none of it.")
 
 
-def _run_here(module: AnsibleModule, kind: str, plan: Callable[[], Plan]) -> NoReturn:
-    """Run a module that sets up storage of this host, of which one run is under way at a time."""
+def _run_here(
+    module: AnsibleModule, kind: str, plan: Callable[[], Plan], clear: Callable[[], None] = lambda: None
+) -> NoReturn:
+    """Run a module that sets up storage of this host, of which one run is under way at a time.
+
+    ``clear`` takes away what killed runs have left. It comes first, but not in check mode.
+    """
 
     def act(done: list[Step]) -> Plan:
         with host_lock(kind, _LOCK_SECONDS, f"set up {kind}"):
+            clear()
             found = unblocked(kind, plan())
             carry_out(found, done)
             return found
