@@ -62,6 +62,7 @@ def run(
     input: str | None = None,  # noqa: A002 - the name that subprocess.run has taught everybody
     ok: Container[int] = (0,),
     stderr_bytes: int = KEPT_STDERR,
+    keep: Sequence[int] = (),
 ) -> Completed:
     """Run a program and return what it printed.
 
@@ -73,6 +74,8 @@ def run(
         input: text for its stdin, which is /dev/null otherwise.
         ok: the exit codes that are no failure.
         stderr_bytes: so much of the end of stderr is kept, where it is read for more than a message.
+        keep: open files that the program keeps until it ends, even when this process dies before: those of locks. The
+            last becomes its stdin where there is no input, since LVM closes all others.
 
     Raises ToolError when the program is missing, cannot be started, ends with another exit code, outlives its timeout
     or prints more than MAX_STDOUT. The message shows the command and the last lines of its own words.
@@ -84,9 +87,10 @@ def run(
         # Modules have run_command for this; the agent, which is no module, needs it as well.
         process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             [program, *argv[1:]],
-            stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
+            stdin=subprocess.PIPE if input is not None else keep[-1] if keep else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            pass_fds=keep if input is not None else keep[:-1],
             env=_environment(),
             start_new_session=True,
         )

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ... import process
 from ...core.errors import ToolError
+from ...lock import held
 
 #: Linux takes 128 KiB for one argument (MAX_ARG_STRLEN), and for all of them with the environment ARG_MAX.
 LONGEST_ARGUMENT = 120_000
@@ -72,7 +73,12 @@ class Zfs:
             )
         try:
             return process.run(
-                [program, *arguments], timeout=self.timeout, attempt=attempt, ok=ok, stderr_bytes=stderr_bytes
+                [program, *arguments],
+                timeout=self.timeout,
+                attempt=attempt,
+                ok=ok,
+                stderr_bytes=stderr_bytes,
+                keep=held(),
             )
         except ToolError as error:
             for pattern, remedy in _WAYS_OUT:
