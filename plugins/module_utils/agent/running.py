@@ -401,8 +401,12 @@ class Running:
     def _reach(self, desired: Desired, targets: Sequence[Target], dry_run: bool = False, **given: Any) -> None:
         keep_current = given.pop("keep_current", None)
         told: list[Watched] = []
-        report = (lambda *words, **more: told[0].report(*words, **more)) if self._shown else None
-        every = members(self._policy, targets or self._policy.targets, self._now, report, **given)
+
+        def report(stage: str, fields: Mapping[str, Any], *, always: bool = False) -> None:
+            told[0].report(stage, fields, always=always)
+
+        shows = report if self._shown else None
+        every = members(self._policy, targets or self._policy.targets, self._now, shows, **given)
         several = Several(every, keep_current)
         if self._shown:
             told.append(Watched(several, self._shown))
