@@ -18,7 +18,6 @@ import errno
 import fcntl
 import json
 import os
-import socket
 import stat
 import sys
 import time
@@ -169,7 +168,7 @@ class FileLock:
         """Return who we are, as the line in the file. Arguments of the command are left out: they may hold secrets."""
         note = {
             "pid": os.getpid(),
-            "host": socket.gethostname()[:128],
+            "host": os.uname().nodename[:128],
             "command": os.path.basename(sys.argv[0])[:64] or "python",
             "purpose": self.purpose[:64],
             "since": timestamp(int(time.time())),
@@ -207,7 +206,7 @@ def _describe(fd: int) -> str:
         command, purpose, since = (_printable(note[key]) for key in ("command", "purpose", "since"))
     except (OSError, ValueError, TypeError, KeyError):
         return "a process that left no note"
-    if host == socket.gethostname() and not _is_alive(pid):
+    if host == os.uname().nodename and not _is_alive(pid):
         return f"a process that left no note, perhaps a program that pid {pid} ({command}) started before it ended,"
     return f"pid {pid} ({command}) on {host}, since {since}, to {purpose},"
 
