@@ -50,8 +50,8 @@ def machine(guest):
 def host(machine):
     machine.clear()
     # What the test before has taken.
-    machine.guest.script("zfs destroy tank/shop@% || true; rm -rf /mnt/files/.store /var/lib/restorepoint-store /run/hold.*"
-                         " /run/told.*")  # fmt: skip
+    left = "/mnt/files/.store /mnt/files/state /mnt/files/data/new /var/lib/restorepoint-store /run/hold.* /run/told.*"
+    machine.guest.script(f"zfs destroy tank/shop@% || true; rm -rf {left}")
     return machine
 
 
@@ -138,20 +138,18 @@ def test_a_hook_that_hangs_leaves_a_failed_unit_and_nothing_frozen(host, killed)
     assert host.outcomes[1:] == [("done", "")]
 
 
-def test_on_a_full_disk_the_run_fails_and_the_next_ones_tell_of_it_and_go_on(host):
-    policy = {"name": "shop", "targets": [FILES], "schedule": {"calendar": "daily"}, "keep": {"daily": 7}}
+def test_on_a_disk_that_fills_up_the_run_fails_and_the_next_one_tells_of_it_and_goes_on(host):
+    fill = "[ ! -e /run/hold.fill ] || dd if=/dev/zero of=/mnt/files/filler bs=4k || true"
+    policy = {"name": "shop", "targets": [FILES], "schedule": {"calendar": "daily"},
+              "hooks": [{"kind": "command", "name": "fill", "before": ["sh", "-c", fill], "timeout": "600s"}]}  # fmt: skip
     host.layout([policy], state_folder="/mnt/files/state")
-    journal = "/mnt/files/state/journal.jsonl"
     host.guest.run("systemctl", "start", "restorepoint-shop.service")
-    host.guest.script("dd if=/dev/urandom of=/mnt/files/data/new bs=1M count=2 status=none;"
-                      "dd if=/dev/zero of=/mnt/files/filler bs=4k status=none || true")  # fmt: skip
+    host.guest.script("touch /run/hold.fill; dd if=/dev/urandom of=/mnt/files/data/new bs=1M count=2 status=none")
     host.set_clock(host.clock() + 86400)
-    host.wait(
-        lambda: host.show("restorepoint-shop.service", "ActiveState")["ActiveState"] == "failed", "it did not fail"
-    )
-    host.guest.run("rm", "/mnt/files/filler")
+    host.wait(lambda: host.show("restorepoint-shop.service", "ActiveState")["ActiveState"] == "failed", "it worked")
+    host.guest.run("rm", "/mnt/files/filler", "/run/hold.fill")
     host.guest.run("systemctl", "start", "restorepoint-shop.service")
-    runs = [json.loads(line) for line in host.guest.read(journal).splitlines()]
+    runs = [json.loads(line) for line in host.guest.read("/mnt/files/state/journal.jsonl").splitlines()]
     assert [each["outcome"] for each in runs] == ["done", "failed", "done"]
     assert "No space left" in runs[1]["reason"]
     kept = host.guest.run("sh", "-c", "ls -d /mnt/files/.store/*/shop-*").split()
