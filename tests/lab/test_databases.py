@@ -23,6 +23,9 @@ from ansible_collections.restorepoint.core.tests.lab.conftest import lacking
 from ansible_collections.restorepoint.core.tests.lab.databases import SECRET, wait_for
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.agent.test_agent import TOOL, Host
 
+#: One process has them all, so that one server of each kind is enough.
+pytestmark = pytest.mark.xdist_group("databases")
+
 
 def server(kind):
     """Yield a server; on CI it has to be there."""
@@ -245,11 +248,12 @@ def test_an_agent_that_is_killed_while_it_waits_for_the_lock_leaves_nobody_waiti
 
 def test_where_the_lock_is_lost_meanwhile_the_restore_point_goes_again(mariadb, host):
     lose = (
-        "SELECT CONCAT('KILL ', id) FROM information_schema.processlist WHERE command = 'Sleep' "
+        "SELECT CONCAT('KILL ', id, ';') FROM information_schema.processlist WHERE command = 'Sleep' "
         "AND id <> CONNECTION_ID()"
     )
     client = " ".join(mariadb.client)
-    kill = f'{client} -e "{lose}" | {client}'
+    # A session of an earlier test may just have ended, hence --force.
+    kill = f'{client} -e "{lose}" > {host.folder}/kill && {client} --force < {host.folder}/kill || true'
     host.policy["hooks"] = [
         hook_of(mariadb),
         {"kind": "command", "name": "lose", "before": ["sh", "-c", kill]},

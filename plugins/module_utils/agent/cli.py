@@ -132,6 +132,7 @@ def parser() -> argparse.ArgumentParser:
     rollback.add_argument("--yes", action="store_true", help="do not ask; needed where there is no terminal")
     rollback.add_argument("--destroy-newer", action="store_true", help="let newer snapshots go where they must")
     rollback.add_argument("--ignore-users", action="store_true", help="even where somebody uses the target")
+    rollback.add_argument("--stop-workloads", action="store_true", help="of claims: stop what uses them meanwhile")
     keep = rollback.add_mutually_exclusive_group()
     keep.add_argument("--keep-current", dest="keep", action="store_true", default=None, help="keep what is there aside")
     keep.add_argument("--discard-current", dest="keep", action="store_false", help="let what is there go")
@@ -141,6 +142,15 @@ def parser() -> argparse.ArgumentParser:
     verify.add_argument("--name", help="only those of that name")
     command("due", "name the policies that missed a moment of their schedule", "*")
     command("check", "check the policies, and name every fault")
+    annotations = command("annotations", "take the snapshots that annotations of claims and pods ask for, and prune")
+    annotations.add_argument("--namespace", action="append", default=[], help="only there; may be repeated")
+    annotations.add_argument("--snapshot-class", metavar="NAME", help="not the default one of the claim's driver")
+    annotations.add_argument("--timezone", default="UTC", help="in which days, weeks and months begin")
+    annotations.add_argument("--timeout", type=float, default=300.0, metavar="SECONDS", help="for one namespace")
+    annotations.add_argument("--kubeconfig", metavar="FILE", help="in a pod its account is used without it")
+    annotations.add_argument("--context", help="of the kubeconfig")
+    annotations.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="for another run")
+    annotations.add_argument("--dry-run", action="store_true", help="only say what is asked for, and what is due")
     command("recover", "end what a killed run has left, hooks above all", "1")
     completion = commands.add_parser("completion", help="print the completion for a shell")
     completion.description = "print the completion for a shell, or what its script asks for"
@@ -207,11 +217,12 @@ class Agent:
 
     def _running(self, policy: Policy) -> Running:
         from ..interrupts import Interrupts
+        from . import progress
         from .running import Running
 
         interrupts = Interrupts()
         interrupts.install()
-        return Running(self._state(), policy, self._now, interrupts)
+        return Running(self._state(), policy, self._now, interrupts, progress.on(sys.stderr))
 
     # -- commands that change something --------------------------------------------------------------------------------
 
@@ -254,7 +265,8 @@ class Agent:
         (policy,) = self._named([options.policy])
         targets = chosen(policy, options.target)
         self._confirmed(policy, options.target)
-        lifted = {"destroy_newer": options.destroy_newer, "ignore_users": options.ignore_users}
+        names = ("destroy_newer", "ignore_users", "stop_workloads")
+        lifted = {name: getattr(options, name) for name in names}
         desired = Desired(
             state="rolled_back",
             name=options.name,
@@ -263,9 +275,8 @@ class Agent:
             allowed=frozenset(name for name, given in lifted.items() if given),
         )
         running = self._running(policy)
-        record = running.rollback(
-            desired, targets, options.wait, keep_current=options.keep, ignore_users=options.ignore_users
-        )
+        given = {"ignore_users": options.ignore_users, "stop_workloads": options.stop_workloads}
+        record = running.rollback(desired, targets, options.wait, keep_current=options.keep, **given)
         return self._finished(running, record)
 
     def _confirmed(self, policy: Policy, named: Sequence[str]) -> None:
@@ -323,6 +334,44 @@ class Agent:
             self._say_json({"policy": name, "recovered": done})
         elif done:
             self._say(f"{name}: what a killed run has left is brought to an end")
+        return OK
+
+    def annotations(self) -> int:
+        """Take what annotations ask for."""
+        from ..interrupts import Interrupts
+        from .annotating import Annotating, CsiOptions, KubeClient, log_in_alone, parse_policy
+
+        options, interrupts = self._options, Interrupts()
+        interrupts.install()
+        parse_policy(None, timezone=options.timezone)  # a time zone that is none is said before anything is asked
+        login = {"kubeconfig": options.kubeconfig, "context": options.context}
+        annotating = Annotating(
+            lambda patience: KubeClient(login, patience=patience, log_in=log_in_alone),
+            options.namespace,
+            CsiOptions(snapshot_class=options.snapshot_class, timeout=options.timeout),
+            options.timezone,
+            self._now,
+            interrupts.held,
+        )
+        if options.dry_run:
+            return self._planned(annotating.plan())
+        record = annotating.run(self._state(), options.wait)
+        if options.json:
+            self._say_json(record)
+        else:
+            done = ", ".join(f"{count} {action}" for action, count in record["done"].items())
+            words = ("annotations", record["outcome"], done, record.get("reason"))
+            self._say("; ".join(word for word in words if word))
+        for warning in dict.fromkeys(annotating.warnings):
+            complain(f"warning: {warning}")
+        return _CODES[record["outcome"]]
+
+    def _planned(self, found: Sequence[Mapping[str, Any]]) -> int:
+        if self._options.json:
+            self._say_json(found)
+        for each in found if not self._options.json else ():
+            kept = "all" if each["retention"] is None else each["retention"]
+            self._say(f"{each['claim']} {each['frequency']}, {kept} kept{', due' if each['due'] else ''}")
         return OK
 
     # -- commands that look --------------------------------------------------------------------------------------------
@@ -432,7 +481,7 @@ class Agent:
     def _targets_of(policy: Policy) -> Sequence[str]:
         from ..engine.policy import TARGET_OPTION
 
-        return [name for each in policy.targets for name in each.params[TARGET_OPTION[each.backend]]]
+        return [name for each in policy.targets for name in each.params[TARGET_OPTION[each.backend]] or ()]
 
     def man(self) -> int:
         """Print the manual page."""

@@ -54,6 +54,10 @@ def _kind(hook: Hook) -> Any:
         from . import hook_databases
 
         return hook_databases
+    if hook.kind == "workload":
+        from . import hook_workloads
+
+        return hook_workloads
     return hook_programs
 
 

@@ -10,6 +10,7 @@ policies are read on other machines, too.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ class Key:
     words: str = "a text"
     choices: tuple[str, ...] = ()
     path: bool = False
+    needed: bool = False
 
 
 _PORT = Key(0, int, "a number")
@@ -46,14 +48,32 @@ KINDS: dict[str, dict[str, Key]] = {
     },
     "mariadb": {**_MYSQL, "lock": Key("backup", choices=("backup", "tables"))},
     "mysql": {**_MYSQL, "lock": Key("tables", choices=("tables",))},
+    "workload": {
+        "namespace": Key(needed=True),
+        "workload": Key(needed=True),
+        "kubeconfig": Key(path=True),
+        "context": Key(),
+    },
 }
+#: What can be scaled down, as kubectl calls it.
+SCALED = ("deployment", "statefulset")
+_WORKLOAD = re.compile(rf"({'|'.join(SCALED)})/([a-z0-9]([a-z0-9.-]{{0,251}}[a-z0-9])?)")
+_NAMESPACE = re.compile("[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def workload_of(params: Mapping[str, Any]) -> tuple[str, str]:
+    """Return of which kind (`SCALED`) a hook's workload is, and its name; ("", "") where it is none."""
+    found = _WORKLOAD.fullmatch(params["workload"])
+    return (found[1], found[2]) if found else ("", "")
 
 
 def faults(values: Mapping[str, Any], keys: Mapping[str, Key]) -> Iterator[tuple[str, str]]:
     """Yield the key and the reason for each value that cannot be meant."""
     for name, key in keys.items():
         value = values[name]
-        if isinstance(value, str) and not value.isprintable():
+        if key.needed and not value:
+            yield name, "it is missing"
+        elif isinstance(value, str) and not value.isprintable():
             yield name, "it holds characters that cannot be printed"
         elif value and key.path and not value.startswith("/"):
             yield name, "it has to be an absolute path"
@@ -61,5 +81,9 @@ def faults(values: Mapping[str, Any], keys: Mapping[str, Key]) -> Iterator[tuple
             yield name, f"{value!r} is none of {', '.join(key.choices)}"
         elif key is _PORT and not 0 <= value <= 65535:
             yield name, "there is no such port"
+    if values.get("workload") and not workload_of(values)[0]:
+        yield "workload", f"it has to be one of {', '.join(f'{kind}/NAME' for kind in SCALED)}"
+    if values.get("namespace") and not _NAMESPACE.fullmatch(values["namespace"]):
+        yield "namespace", "that cannot be the name of a namespace"
     if values.get("socket") and values.get("host"):
         yield "socket", "name either the socket or the host"

@@ -12,6 +12,7 @@ Called by the action agent_file, and by tools/agent.py.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import pathlib
 import zipfile
@@ -28,12 +29,23 @@ LEFT_OUT = ("bridge", "setup", "__pycache__")
 MAX_BYTES = 700 * 1024
 _SHEBANG = b"#!/usr/bin/env python3\n"
 _DATE = (1980, 1, 1, 0, 0, 0)
-_MAIN = "import sys\n\nfrom restorepoint.agent.cli import main\n\nsys.exit(main())\n"
+#: How the file begins, and what is put behind it. The number of the build tells compiled code of one from another's.
+_START = "agent/start.py"
+_BEGIN = '\n\nif __name__ == "__main__":\n    sys.exit(begin("{build}"))\n'
 
 
 def sources() -> Iterator[tuple[str, bytes]]:
     """Yield the name in the archive and the content of each file, in order. Raises OSError."""
-    yield "__main__.py", _MAIN.encode()
+    parts = list(_parts())
+    digest = hashlib.sha256()
+    for name, content in parts:
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    begin = _BEGIN.format(build=digest.hexdigest()[:32])
+    yield "__main__.py", (ENGINE / _START).read_bytes() + begin.encode()
+    yield from parts
+
+
+def _parts() -> Iterator[tuple[str, bytes]]:
     for path in sorted(ENGINE.rglob("*.py"), key=lambda path: path.relative_to(ENGINE).as_posix()):
         inside = path.relative_to(ENGINE)
         if not set(inside.parts) & set(LEFT_OUT):

@@ -181,6 +181,9 @@ class CsiBackend:
         if desired.state == "rolled_back" and not self.options.call_off:
             self._recover()
         self.facts = facts = read(self.client, self.selection, needs, must_exist, must_match)
+        self.warnings += [
+            f"claim {facts.target(each)} is left out: it is not bound, or being deleted" for each in facts.left_out
+        ]
         self.operations.deadline.postpone(SECONDS_EACH * max(0, len(facts.wanted) - 1))
         groups = Groups(self.operations, self.selection.selector, self.options.group_snapshot_class)
         self._making = Making(self.operations, facts, self.options, self._meta(desired), groups)

@@ -39,6 +39,10 @@ def test_a_hook_has_the_defaults_of_its_kind():
         ({"kind": "mysql", "lock": "backup"}, "hooks[0].lock: 'backup' is none of tables"),
         ({"kind": "mysql", "socket": "/a", "host": "b"}, "hooks[0].socket: name either the socket or the host"),
         ({"kind": "mysql", "user": "a\nb"}, "hooks[0].user: it holds characters that cannot be printed"),
+        ({"kind": "workload", "workload": "deployment/web"}, "hooks[0].namespace: it is missing"),
+        ({"kind": "workload", "namespace": "a b", "workload": "deployment/web"}, "hooks[0].namespace: that cannot be"),
+        ({"kind": "workload", "namespace": "shop", "workload": "web"}, "hooks[0].workload: it has to be one of"),
+        ({"kind": "workload", "namespace": "shop", "workload": "daemonset/web"}, "deployment/NAME, statefulset/NAME"),
         ({"kind": "mariadb", "path": "/srv"}, "hooks[0].path: there is no such key"),
     ],
 )
@@ -59,7 +63,7 @@ def test_whatever_a_hook_holds_it_is_understood_or_its_faults_are_named(data):
         found = hook_of(kind=kind, **keys)
     except InvalidPolicies as error:
         told = [each.place.rpartition(".")[2] for each in error.faults]
-        assert set(told) <= set(keys)
+        assert set(told) <= {*keys, *(key for key, each in hook_kinds.KINDS[kind].items() if each.needed)}
     else:
         assert set(found.params) == set(hook_kinds.KINDS[kind])
         assert not list(hook_kinds.faults(found.params, hook_kinds.KINDS[kind]))
