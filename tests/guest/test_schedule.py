@@ -141,8 +141,8 @@ def test_a_hook_that_hangs_leaves_a_failed_unit_and_nothing_frozen(host, killed)
 
 def test_on_a_disk_that_fills_up_the_run_fails_and_the_next_one_tells_of_it_and_goes_on(host):
     fill = "[ ! -e /run/hold.fill ] || dd if=/dev/zero of=/mnt/files/filler bs=4k || true"
-    policy = {"name": "shop", "targets": [FILES], "schedule": {"calendar": "daily"},
-              "hooks": [{"kind": "command", "name": "fill", "before": ["sh", "-c", fill], "timeout": "600s"}]}  # fmt: skip
+    hook = {"kind": "command", "name": "fill", "before": ["sh", "-c", fill], "timeout": "600s"}
+    policy = {"name": "shop", "targets": [FILES], "hooks": [hook], "schedule": {"calendar": "daily"}}
     host.layout([policy], state_folder="/mnt/files/state")
     host.guest.run("systemctl", "start", "restorepoint-shop.service")
     host.guest.script("touch /run/hold.fill; dd if=/dev/urandom of=/mnt/files/data/new bs=1M count=2 status=none")
