@@ -10,7 +10,7 @@ import pytest
 
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import InvalidInput, ToolError
 from ansible_collections.restorepoint.core.plugins.module_utils.setup import systemd, systemd_host
-from ansible_collections.restorepoint.core.plugins.module_utils.setup.plan import Plan
+from ansible_collections.restorepoint.core.plugins.module_utils.setup.plan import Plan, Step
 from ansible_collections.restorepoint.core.plugins.module_utils.setup.systemd import (
     MARK,
     FileStep,
@@ -199,7 +199,7 @@ def test_options_are_what_the_units_are_made_of():
 
 def test_a_file_is_written_whole_and_removed(tmp_path):
     path = tmp_path / "restorepoint-a1.service"
-    done: list = []
+    done: list[Step] = []
     plan = Plan([FileStep("u", "write unit", "absent", "text", path=str(path), content="text")])
     systemd_host.carry_out(plan, done)
     assert (path.read_text(), path.stat().st_mode & 0o777, len(done)) == ("text", 0o644, 1)
@@ -212,7 +212,7 @@ def test_a_command_that_fails_ends_it_and_what_was_done_is_told(tmp_path):
     plan.steps.append(FileStep("u", "write unit", "absent", "x", path=str(tmp_path / "u"), content="x"))
     plan.run("systemd", "read units", ["sh", "-c", "echo no >&2; exit 3"], "read")
     plan.run("systemd", "enable", ["true"], "enabled")
-    done: list = []
+    done: list[Step] = []
     with pytest.raises(ToolError, match="read units, of systemd"):
         systemd_host.carry_out(plan, done)
     assert [step.action for step in done] == ["write unit"]
