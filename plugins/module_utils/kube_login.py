@@ -22,26 +22,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .core.errors import InvalidInput, RestorePointError
+from .core.errors import InvalidInput, MissingLibrary, RestorePointError
 from .kube_http import HttpApi, kubeconfig_account, pod_account
 
 OLDEST_PACKAGE = 24
 #: Under which name a configuration holds the token: packages before 36 know the first, newer ones the second.
 _TOKEN_NAMES = ("authorization", "BearerToken")
 _FILE_OPTIONS = ("ca_cert", "client_cert", "client_key")
-
-
-class MissingLibrary(RestorePointError):
-    """A Python package is not installed. ``library`` is its name, ``traceback`` that of the failed import."""
-
-    def __init__(self, attempt: str, library: str, traceback: str) -> None:
-        super().__init__(
-            attempt,
-            f"the Python package {library} cannot be imported",
-            f"install {library} for the Python that runs the module",
-        )
-        self.library = library
-        self.traceback = traceback
 
 
 class KubeError(RestorePointError):

@@ -61,6 +61,8 @@ def run(
     remedy: str = DEFAULT_REMEDY,
     input: str | None = None,  # noqa: A002 - the name that subprocess.run has taught everybody
     ok: Container[int] = (0,),
+    stderr_bytes: int = KEPT_STDERR,
+    keep: Sequence[int] = (),
 ) -> Completed:
     """Run a program and return what it printed.
 
@@ -71,6 +73,9 @@ def run(
         remedy: what to do when it fails.
         input: text for its stdin, which is /dev/null otherwise.
         ok: the exit codes that are no failure.
+        stderr_bytes: so much of the end of stderr is kept, where it is read for more than a message.
+        keep: open files that the program keeps until it ends, even when this process dies before: those of locks. The
+            last becomes its stdin where there is no input, since LVM closes all others.
 
     Raises ToolError when the program is missing, cannot be started, ends with another exit code, outlives its timeout
     or prints more than MAX_STDOUT. The message shows the command and the last lines of its own words.
@@ -82,16 +87,17 @@ def run(
         # Modules have run_command for this; the agent, which is no module, needs it as well.
         process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             [program, *argv[1:]],
-            stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
+            stdin=subprocess.PIPE if input is not None else keep[-1] if keep else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            pass_fds=keep if input is not None else keep[:-1],
             env=_environment(),
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ToolError(attempt, f"`{_shown(argv)}` could not be started: {reason}", remedy) from error
-    conversation = _Conversation(process, (input or "").encode("utf-8", "surrogateescape"))
+    conversation = _Conversation(process, (input or "").encode("utf-8", "surrogateescape"), stderr_bytes)
     with conversation:
         trouble = conversation.hold(timeout)
     if trouble is None and process.returncode not in ok:
@@ -198,8 +204,9 @@ class Dialogue:
 class _Conversation:
     """Feeds a process and takes what it prints, until it has ended; leaving the block early stops it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], pending: bytes) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], pending: bytes, stderr_bytes: int) -> None:
         self.process = process
+        self._stderr_bytes = stderr_bytes
         self.stdout = bytearray()
         self.stderr = bytearray()
         self._pending = memoryview(pending)
@@ -266,7 +273,7 @@ class _Conversation:
     def _take_stderr(self, fd: int) -> bool:
         chunk = os.read(fd, _CHUNK)
         self.stderr += chunk
-        del self.stderr[:-KEPT_STDERR]
+        del self.stderr[: -self._stderr_bytes]
         return bool(chunk)
 
     def _give_stdin(self, fd: int) -> bool:

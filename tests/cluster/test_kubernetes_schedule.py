@@ -351,6 +351,33 @@ def test_claims_on_directories_get_a_job_on_their_node_that_sees_them_and_has_no
     ]
 
 
+def test_on_a_host_a_policy_takes_lists_and_returns_claims_with_a_kubeconfig_and_no_package(schedule, tmp_path):
+    cluster, namespace = schedule.cluster, schedule.namespace
+    cluster.claim(namespace, "db", {"a": "old"})
+    schedule.policy["targets"][0]["kubeconfig"] = str(cluster.kubeconfig_for(str(cluster.api.token)))
+    (tmp_path / "policies.json").write_text(json.dumps({"policies": [schedule.policy]}))
+
+    def agent(*argv):
+        options = ["--policies", str(tmp_path / "policies.json"), "--state", str(tmp_path / "state")]
+        command = [sys.executable, "-I", "-S", str(schedule.agent), *options, *argv]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL, check=False
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    name = agent("run", "shop", "--json")["name"]
+    cluster.write(namespace, "db", {"a": "new"})
+    record = agent("rollback", "shop", name, "--yes", "--target", f"{namespace}/db", "--json")
+    assert record["done"] == {"rolled_back": 1}
+    assert cluster.read(namespace, "db") == {"a": "old"}
+    listed = agent("list", "--json")
+    assert {each["target"] for each in listed} == {f"csi:{namespace}/db"}
+    assert [each["name"] for each in listed if not each["name"].startswith("aside-")] == [name]
+    assert len(listed) == 2  # and what was there before the return
+    assert [each["ok"] for each in agent("verify", "shop", "--json")] == [True]
+
+
 def _directory_claim(schedule, name, node, path):
     """Make a claim that is bound to a volume which is a directory of a node."""
     api, namespace = schedule.cluster.api, schedule.namespace

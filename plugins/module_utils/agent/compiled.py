@@ -31,12 +31,11 @@ def keep(folder: str, build: str, archive: str) -> None:
         codes = compiled(archive, build)
         if not codes:
             return
-        content = marshal.dumps(codes)
         temporary = f"{path}.{os.getpid()}"
         try:
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with os.fdopen(fd, "wb") as stream:
-                stream.write(start.MAGIC + start.proof(content) + content)
+                stream.write(start.packed(codes))
                 stream.flush()
                 os.fsync(fd)
             os.replace(temporary, path)

@@ -19,6 +19,7 @@ from ..audit import AuditLog, current_user
 from ..core.backend import Desired, Situation
 from ..core.errors import Blocked, InvalidInput, LockTimeout, RestorePointError
 from ..core.names import automatic_name
+from ..core.retention import RetentionPolicy
 from ..core.run import RunFailed
 from ..core.several import Member, Several
 from ..core.snapshot import timestamp
@@ -107,10 +108,15 @@ def _chosen_claims(target: Target, names: Sequence[str]) -> tuple[set[str], list
     return matched, found
 
 
+def _everything(policy: Policy) -> Desired:
+    """Return what makes backends look at all snapshots and asides: they leave out those for which there is no rule."""
+    return Desired(state="pruned", owner=policy.name, retention=RetentionPolicy(), asides=RetentionPolicy())
+
+
 def look(policy: Policy, targets: Sequence[Target], now: Callable[[], int]) -> tuple[Sequence[Situation], list[str]]:
     """Return what is there of each target, and warnings. Touches nothing."""
     several = Several(members(policy, targets, now))
-    desired = Desired(state="pruned", owner=policy.name)
+    desired = _everything(policy)
     several.check(desired)
     with several.session(writing=False):
         found = several.situations(desired)
@@ -436,7 +442,7 @@ def verify(policy: Policy, name: str | None, now: Callable[[], int]) -> list[dic
             found += [{**each, "target": f"{member.label}:{each['target']}"} for each in results]
             continue
         several = Several([member])
-        desired = Desired(state="pruned", owner=policy.name)
+        desired = _everything(policy)
         with contextlib.ExitStack() as stack:
             several.check(desired)
             stack.enter_context(several.session(writing=False))

@@ -53,58 +53,85 @@ def own(path: str, kind: int) -> bool:
     return stat.S_IFMT(found.st_mode) == kind and found.st_uid == os.geteuid() and not found.st_mode & 0o022
 
 
-def kept(folder: str, build: str) -> dict[str, tuple[bool, bytes]]:
-    """Return the code that is kept of a build: of each module whether it is a package, and its code. {} for none."""
-    path = place(folder, build)
-    try:
-        parts = ((folder, stat.S_IFDIR), (os.path.dirname(path), stat.S_IFDIR), (path, stat.S_IFREG))
-        if not all(own(*part) for part in parts):
-            return {}
-        with open(path, "rb") as stream:
-            content = stream.read()
-        start = len(MAGIC) + 4
-        if content[: len(MAGIC)] != MAGIC or content[len(MAGIC) : start] != proof(content[start:]):
-            return {}
-        found: dict[str, tuple[bool, bytes]] = marshal.loads(content[start:])
-        return found
-    except (OSError, ValueError, EOFError, TypeError):
-        return {}
-
-
 def proof(content: bytes) -> bytes:
     """Return four bytes that tell whether content is whole."""
     return zlib.crc32(content).to_bytes(4, "big")
 
 
-class Compiled:
-    """Imports modules from code that is kept. ``archive`` is the file that it was made of."""
+def packed(codes: dict[str, tuple[bool, bytes]]) -> bytes:
+    """Return what is kept of code: of each module whether it is a package, and its code.
 
-    def __init__(self, codes: dict[str, tuple[bool, bytes]], archive: str) -> None:
-        self._codes = codes
+    An index stands before the code, so that a start reads of it only what it needs. Each part has its own proof.
+    """
+    index, place, parts = {}, 0, []
+    for name, (package, code) in codes.items():
+        index[name] = (package, place, len(code), proof(code))
+        parts.append(code)
+        place += len(code)
+    head = marshal.dumps(index)
+    return b"".join([MAGIC, len(head).to_bytes(4, "big"), proof(head), head, *parts])
+
+
+class Compiled:
+    """Imports modules from code that is kept in an open file. ``archive`` is the file that it was made of.
+
+    Raises OSError, ValueError, EOFError, TypeError where there is none, or it is not whole.
+    """
+
+    def __init__(self, folder: str, build: str, archive: str) -> None:
+        path = place(folder, build)
+        parts = ((folder, stat.S_IFDIR), (os.path.dirname(path), stat.S_IFDIR), (path, stat.S_IFREG))
+        if not all(own(*part) for part in parts):
+            raise ValueError("others can change it")
         self._archive = archive
+        self._fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        start = len(MAGIC) + 8
+        begin = os.pread(self._fd, start, 0)
+        size = int.from_bytes(begin[-8:-4], "big")
+        head = os.pread(self._fd, size, start)
+        if begin[: len(MAGIC)] != MAGIC or proof(head) != begin[-4:]:
+            raise ValueError("it is not whole")
+        self._index: dict[str, tuple[bool, int, int, bytes]] = marshal.loads(head)
+        self._first = start + size
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """Return the spec of a module whose code is kept."""
-        if name not in self._codes:
+        """Return the spec of a module whose code is kept, and whole."""
+        if name not in self._index:
             return None
-        return ModuleSpec(name, self, origin=self._archive, is_package=self._codes[name][0])  # type: ignore[arg-type]
+        package, where, size, crc = self._index[name]
+        try:
+            code = os.pread(self._fd, size, self._first + where)
+        except OSError:  # the watchdog of hooks closes what is not its own
+            return None
+        if proof(code) != crc:
+            return None
+        spec = ModuleSpec(name, self, origin=self._archive, loader_state=code, is_package=package)  # type: ignore[arg-type]
+        if package:
+            # What is not whole here is found in the archive.
+            spec.submodule_search_locations = [os.path.join(self._archive, *name.split("."))]
+        return spec
 
     def create_module(self, spec: ModuleSpec) -> None:
         """Leave it to Python."""
 
     def exec_module(self, module: ModuleType) -> None:
         """Fill a module."""
-        exec(marshal.loads(self._codes[module.__name__][1]), module.__dict__)
+        spec = module.__spec__
+        if spec is not None:
+            code, spec.loader_state = spec.loader_state, None
+            exec(marshal.loads(code), module.__dict__)
 
 
 def begin(build: str) -> int:
     """Run the agent; return its exit code. Where it has run on this host before, its code is kept for the next time."""
     archive = sys.path[0]
     folder = state_folder(sys.argv[1:])
-    codes = kept(folder, build)
-    if codes:
-        sys.meta_path.insert(0, Compiled(codes, archive))
-    ran_before = not codes and os.path.exists(os.path.join(folder, "journal.jsonl"))
+    kept = True
+    try:
+        sys.meta_path.insert(0, Compiled(folder, build, archive))
+    except (OSError, ValueError, EOFError, TypeError):
+        kept = False
+    ran_before = not kept and os.path.exists(os.path.join(folder, "journal.jsonl"))
     code: int = importlib.import_module("restorepoint.agent.cli").main()
     if ran_before:
         importlib.import_module("restorepoint.agent.compiled").keep(folder, build, archive)

@@ -15,7 +15,7 @@ from typing import Any, Callable
 
 from ..backends.hostpath.backend import HostpathBackend
 from ..backends.hostpath.options import HostpathOptions, HostTarget
-from ..backends.stored.backend import canonical
+from ..backends.stored.paths import canonical
 from ..core.claims import check_request, only_here
 from ..core.errors import InvalidInput
 from ..core.units import parse_size

@@ -10,10 +10,18 @@ import json
 
 import pytest
 
-from ansible_collections.restorepoint.core.plugins.module_utils.bridge.kubernetes_jobs import annotations_job, jobs_of
+from ansible_collections.restorepoint.core.plugins.module_utils.bridge.kubernetes_jobs import (
+    READERS,
+    annotations_job,
+    jobs_of,
+)
 from ansible_collections.restorepoint.core.plugins.module_utils.core.claims import ClaimError, ClaimVolume
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import InvalidInput
-from ansible_collections.restorepoint.core.plugins.module_utils.engine.policy import InvalidPolicies, parse_policies
+from ansible_collections.restorepoint.core.plugins.module_utils.engine.policy import (
+    TARGET_OPTION,
+    InvalidPolicies,
+    parse_policies,
+)
 from ansible_collections.restorepoint.core.plugins.module_utils.setup.kubernetes_rights import Needs
 
 CSI = {"backend": "csi", "namespace": ["shop", "db"]}
@@ -143,6 +151,10 @@ def test_all_that_forbids_is_told_at_once_and_what_is_sound_is_still_planned():
     found = jobs_of([policy(CSI, name="good"), policy({"backend": "zfs", "dataset": ["t/a"]}, name="bad")], Claims())
     assert [each.name for each in found.jobs] == ["good"]
     assert [each.target for each in found.blockers] == ["policy bad"]
+
+
+def test_every_backend_of_policies_is_sent_along_with_the_module():
+    assert {each.__name__.rpartition(".")[2] for each in READERS} == set(TARGET_OPTION)
 
 
 def test_faults_of_policies_are_named_with_their_places():
