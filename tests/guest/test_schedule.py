@@ -26,7 +26,7 @@ lvcreate -qy -V 32M -n thin vg0/pool
 mkfs.btrfs -qf /dev/ubdd
 mkdir -p /mnt/btrfs && mount /dev/ubdd /mnt/btrfs
 btrfs -q subvolume create /mnt/btrfs/site
-mkfs.ext4 -qF /dev/ubde
+mkfs.ext4 -qF /dev/ubde 100M
 mkdir -p /mnt/files && mount /dev/ubde /mnt/files
 mkdir /mnt/files/data
 echo one | tee /tank/shop/f /mnt/btrfs/site/f > /mnt/files/data/f
