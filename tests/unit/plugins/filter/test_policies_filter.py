@@ -15,7 +15,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.restorepoint.core.plugins.filter.policies import policies
 from ansible_collections.restorepoint.core.plugins.filter.policy_jobs import policy_jobs
 
-EXAMPLES = pathlib.Path(__file__).resolve().parents[4] / "playbooks" / "files" / "policies"
+READY = pathlib.Path(__file__).resolve().parents[4] / "playbooks" / "files" / "policies"
 SHOP = {
     "name": "shop",
     "targets": [
@@ -73,6 +73,6 @@ def test_programs_of_others_are_told_apart(hook, own):
 
 @pytest.mark.parametrize("name", ["production", "staging", "development"])
 def test_the_policies_that_are_ready_to_use_become_jobs(name):
-    (found,) = policy_jobs(json.loads((EXAMPLES / f"{name}.json").read_text()))
+    (found,) = policy_jobs(json.loads((READY / f"{name}.json").read_text()))
     assert found["name"] == name
     assert found["calendar"]
