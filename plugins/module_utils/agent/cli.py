@@ -47,6 +47,8 @@ EXITS = {
 #: Shells for which there is completion, and what their scripts ask for.
 SHELLS = ("bash", "zsh", "fish")
 ASKED = ("policies", "names", "targets")
+#: A moment of the schedule that is so near is waited for.
+_SOON_SECONDS = 5
 POLICIES = "/etc/restorepoint/policies.json"
 STATE = "/var/lib/restorepoint"
 
@@ -158,6 +160,18 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _comes_due(running: Running) -> bool:
+    """Say whether a policy is due, or in a moment: then wait for it.
+
+    What was missed is looked for at any time. A timer that fires while that look still lasts would start nothing.
+    """
+    for _unused in range(5 * _SOON_SECONDS):
+        if running.is_due() or not running.is_due(_SOON_SECONDS):
+            break
+        time.sleep(0.2)
+    return running.is_due()
+
+
 class Agent:
     """The commands, each a method that returns its exit code."""
 
@@ -216,7 +230,7 @@ class Agent:
         """Run a policy."""
         (policy,) = self._named([self._options.policy])
         running = self._running(policy)
-        if self._options.if_due and not running.is_due():
+        if self._options.if_due and not _comes_due(running):
             self._say(f"{policy.name}: not due")
             return OK
         return self._finished(running, running.run(self._options.wait, self._options.if_due))

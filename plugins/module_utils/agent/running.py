@@ -245,12 +245,12 @@ class Running:
 
         return self._recorded("rollback", work, wait)
 
-    def is_due(self) -> bool:
+    def is_due(self, ahead: int = 0) -> bool:
         """Say whether a moment of the schedule has passed since the last run that succeeded was begun.
 
-        A run of the future was noted by a clock that was wrong, and proves nothing.
+        A run of the future was noted by a clock that was wrong, and proves nothing. ``ahead`` seconds from now count.
         """
-        now = self._now()
+        now = self._now() + ahead
         due = self._policy.last_due(now)
         last = int((self._last.read() or {}).get("started_epoch", -1))
         return due is not None and not due <= last <= now
