@@ -4,7 +4,7 @@
 
 """Builds the agent: the engine of this checkout as one file, ``restorepoint.pyz``, the same to the byte each time.
 
-It holds the layers core, backends, engine, agent and the doors, and no other library; a bare Python 3.9 runs it. Every
+It holds the layers core, backends, engine, agent and the doors, and prometheus_client; a bare Python 3.9 runs it. Every
 file has the same date and mode, and they stand in the order of their names, so that only content makes a difference.
 Called by ``make agent`` and by tests.
 """
@@ -12,10 +12,13 @@ Called by ``make agent`` and by tests.
 from __future__ import annotations
 
 import argparse
+import importlib.machinery
+import importlib.util
 import pathlib
 import sys
 import zipfile
 from collections.abc import Iterator
+from types import ModuleType
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
 ENGINE = CHECKOUT / "plugins" / "module_utils"
@@ -27,6 +30,16 @@ _DATE = (1980, 1, 1, 0, 0, 0)
 _MAIN = "import sys\n\nfrom restorepoint.agent.cli import main\n\nsys.exit(main())\n"
 
 
+def libraries() -> ModuleType:
+    """Return the module that has the libraries, whatever the checkout's folder is called."""
+    name = "restorepoint_engine"
+    if name not in sys.modules:
+        spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = [str(ENGINE)]
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+    return importlib.import_module(f"{name}.setup.agent_libraries")
+
+
 def sources() -> Iterator[tuple[str, bytes]]:
     """Yield the name in the archive and the content of each file, in order."""
     yield "__main__.py", _MAIN.encode()
@@ -34,6 +47,7 @@ def sources() -> Iterator[tuple[str, bytes]]:
         inside = path.relative_to(ENGINE)
         if not set(inside.parts) & set(LEFT_OUT):
             yield f"restorepoint/{inside.as_posix()}", path.read_bytes()
+    yield from libraries().files()
     yield "restorepoint/COPYING", (CHECKOUT / "LICENSES" / "GPL-3.0-or-later.txt").read_bytes()
 
 

@@ -111,7 +111,16 @@ def parser() -> argparse.ArgumentParser:
     verify.add_argument("--name", help="only those of that name")
     command("due", "name the policies that missed a moment of their schedule", "*")
     command("check", "check the policies, and name every fault")
+    _add_metrics(commands)
     return top
+
+
+def _add_metrics(commands: Any) -> None:
+    """Add the command whose options are in a module of its own, which imports only what they need."""
+    from .metric_options import add_options
+
+    words = "show what there is to watch, for Prometheus"
+    add_options(commands.add_parser("metrics", help=words, description=words))
 
 
 class Agent:
@@ -288,9 +297,11 @@ class Agent:
     def verify(self) -> int:
         """Say whether snapshots are as they were taken."""
         from .running import verify
+        from .verifying import verified
 
         (policy,) = self._named([self._options.policy])
-        results = verify(policy, self._options.name, self._now)
+        name = self._options.name
+        results = verify(policy, name, self._now) if name else verified(self._state(), policy, self._now)
         if self._options.json:
             self._say_json(results)
         else:
@@ -328,3 +339,9 @@ class Agent:
         else:
             self._say(*(f"{each.name}: sound" for each in found))
         return OK
+
+    def metrics(self) -> int:
+        """Write or serve metrics."""
+        from .metrics import command
+
+        return command(self._options, self._policies, self._now, self._out, complain)
