@@ -26,6 +26,7 @@ from ansible_collections.restorepoint.core.plugins.module_utils.core.survey impo
 
 NOW = 1795305600
 OWNERS = {"policy": 3, "manual": 1, "other": 0}
+SHOP = (Watched("shop", NOW - 60, {"daily": 7}),)
 
 
 def seen(*targets, policy="shop", backend="zfs", **more):
@@ -33,9 +34,9 @@ def seen(*targets, policy="shop", backend="zfs", **more):
     return Look(policy, backend, True, 0.5, surveys)
 
 
-def shown(*looks, policies=(Watched("shop", NOW - 60, {"daily": 7}),), **more):
+def shown(*looks, policies=SHOP, **more):
     """The samples of all families, as {name: {labels: value}}; a label set that stands twice is an error."""
-    found = {}
+    found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
     for family in families(Facts(NOW, 1.5, policies=policies, looks=looks, **more)):
         assert family.name not in found, f"{family.name} is there twice"
         series = found[family.name] = {}
