@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable, Union
 
-from .history import COMMANDS, GOOD, OUTCOMES, empty
+from .history import COMMANDS, OUTCOMES, empty
 from .survey import Survey, merged
 
 MAX_TARGETS = 500
@@ -203,7 +203,7 @@ def _commands(facts: Facts) -> list[Family]:
                 ({**to, "outcome": outcome}, run["outcomes"].get(outcome, 0))
                 for to, run in named
                 for outcome in OUTCOMES
-                if outcome in run["outcomes"] or (to["command"] == "run" and outcome in (GOOD[0], "failed"))
+                if to["command"] == "run" or outcome in run["outcomes"]
             ],
         ),
     ]
