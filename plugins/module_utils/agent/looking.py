@@ -22,18 +22,17 @@ import time
 from collections.abc import Sequence
 from typing import Any, Callable, NamedTuple, NoReturn
 
-from ..core.backend import Desired
 from ..core.errors import RestorePointError
 from ..core.metrics import Look, Storage
 from ..core.several import Several
 from ..core.survey import from_fields, survey
 from ..engine.policy import Policy, Target
-from .running import members
+from .running import members, shown
 
 #: How many look at the same time.
 _AT_ONCE = 4
 #: How long one that has passed its deadline may take to stop its tools, before it is killed.
-_GRACE = 8.0
+_GRACE = 30.0
 _CHUNK = 1 << 16
 _DAY = 86400
 
@@ -155,7 +154,7 @@ def _seen(task: Task, now: Callable[[], int]) -> dict[str, Any]:
     policy, target = task
     (member,) = members(policy, [target], now)
     several = Several([member])
-    desired = Desired(state="pruned", owner=policy.name)
+    desired = shown(policy)
     moment = now()
     due = policy.last_due(moment)
     several.check(desired)

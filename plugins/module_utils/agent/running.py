@@ -19,6 +19,7 @@ from ..audit import AuditLog, current_user
 from ..core.backend import Desired, Situation
 from ..core.errors import Blocked, InvalidInput, LockTimeout, RestorePointError
 from ..core.names import automatic_name
+from ..core.retention import RetentionPolicy
 from ..core.run import RunFailed
 from ..core.several import Member, Several
 from ..core.snapshot import timestamp
@@ -73,10 +74,19 @@ def chosen(policy: Policy, names: Sequence[str]) -> tuple[Target, ...]:
     return tuple(found)
 
 
+def shown(policy: Policy) -> Desired:
+    """Return what backends are asked with to show all there is: one lists only what the keep rules would look at.
+
+    What returns of claims have set aside takes rights on volumes of the whole cluster, so it is not looked for.
+    """
+    asides = None if any(target.backend == "csi" for target in policy.targets) else RetentionPolicy()
+    return Desired(state="pruned", owner=policy.name, retention=policy.retention, asides=asides)
+
+
 def look(policy: Policy, targets: Sequence[Target], now: Callable[[], int]) -> tuple[Sequence[Situation], list[str]]:
     """Return what is there of each target, and warnings. Touches nothing."""
     several = Several(members(policy, targets, now))
-    desired = Desired(state="pruned", owner=policy.name)
+    desired = shown(policy)
     several.check(desired)
     with several.session(writing=False):
         found = several.situations(desired)
@@ -384,7 +394,7 @@ def verify(policy: Policy, name: str | None, now: Callable[[], int]) -> list[dic
             found += [{**each, "target": f"{member.label}:{each['target']}"} for each in results]
             continue
         several = Several([member])
-        desired = Desired(state="pruned", owner=policy.name)
+        desired = shown(policy)
         with contextlib.ExitStack() as stack:
             several.check(desired)
             stack.enter_context(several.session(writing=False))
