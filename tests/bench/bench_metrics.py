@@ -4,8 +4,8 @@
 
 """What metrics of many snapshots cost beyond listing them, in CPU time: numbers of each target, JSON, families, text.
 
-The goal is less than 2 s for 100,000 snapshots. Needs prometheus_client; `make bench` brings it. Prints Markdown; asserts
-no time.
+The goal is less than 2 s for 100,000 snapshots. Needs prometheus_client; `make bench` brings it. Prints Markdown;
+asserts no time.
 """
 
 from __future__ import annotations
