@@ -10,7 +10,7 @@ NOX := $(PYTHON) tools/run_nox.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test units matrix sanity integration molecule lab lint format types ansible-lint licence importer \
-	docs changelog bench bench-pve bench-csi pythons clean guest guest-reset guest-stop guest-ssh guest-tests cluster \
+	docs changelog bench bench-pve bench-csi bench-agent pythons clean guest guest-reset guest-stop guest-ssh guest-tests cluster \
 	cluster-reset cluster-stop cluster-tests agent
 
 help: ## Show this list
@@ -105,6 +105,9 @@ bench-pve: ## Proxmox VE alone: beside a loop over community.proxmox
 
 bench-csi: ## Kubernetes alone: beside kubernetes.core
 	@$(NOX) --session bench -- tests/bench/bench_csi.py $(ARGS)
+
+bench-agent: ## The agent alone: its start, and 1,000 datasets beside sanoid
+	@$(NOX) --session bench -- tests/bench/bench_agent.py $(ARGS)
 
 pythons: ## Show which Pythons of this machine are used
 	@$(PYTHON) tools/pythons.py

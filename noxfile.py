@@ -139,6 +139,7 @@ def pytest(session: nox.Session, folder: str, *options: str) -> None:
         "PYTHONPATH": str(linked()),
         "PYTHONPYCACHEPREFIX": str(CACHE / "pycache"),
         "XDG_CACHE_HOME": str(CACHE.parent),  # where the guest lies: HOME is another one here
+        "RP_NEW_EXAMPLES": "1",
     }
     run(session, CHECKOUT, tools, *command, *([] if named else [folder]), *session.posargs, env=env)
 
@@ -153,9 +154,10 @@ def units(session: nox.Session) -> None:
 def lab(session: nox.Session) -> None:
     """Run the tests on real filesystems (root, loop devices), and the long ones of faults; arguments go to pytest.
 
-    Faults are mostly waited for, so there is a process for each core, and one more.
+    Faults are mostly waited for, so there is a process for each core, and one more. Files that share something costly
+    are one process's: they say so by the mark xdist_group.
     """
-    pytest(session, "tests/lab", f"-n{(os.cpu_count() or 1) + 1}")
+    pytest(session, "tests/lab", f"-n{(os.cpu_count() or 1) + 1}", "--dist=loadgroup")
 
 
 @nox.session(name="guest-tests", venv_backend="none", default=False)

@@ -17,16 +17,21 @@ import subprocess
 PROGRAMS = {
     "btrfs": "btrfs-progs",
     "findmnt": "util-linux",
+    "fish": "fish",
     "getfattr": "attr",
     "git": "git",
     "losetup": "mount",
+    "mandoc": "mandoc",
+    "mariadbd": "mariadb-server",
     "mkfs.ext4": "e2fsprogs",
     "mkfs.xfs": "xfsprogs",
     "openssl": "openssl",
+    "pg_createcluster": "postgresql",
     "restic": "restic",
     "rsync": "rsync",
     "setcap": "libcap2-bin",
     "setfacl": "acl",
+    "zsh": "zsh",
 }
 
 

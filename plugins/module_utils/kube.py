@@ -18,7 +18,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable, NoReturn, TypeVar
 
-from .kube_login import KubeError, log_in
+from .kube_login import KubeError, Login, log_in
 from .kube_resources import REVIEWS, Resource
 
 #: Seconds to wait for a connection, and for an answer to go on.
@@ -28,6 +28,8 @@ READ_TIMEOUT = 30.0
 PAUSES = (0.2, 0.5, 1.0, 2.0)
 _LONGEST_RETRY_AFTER = 5.0
 _TRANSIENT = (429, 500, 502, 503, 504)
+#: What urllib3 and kube_http.py call it, in their errors.
+_UNREACHABLE = {"NewConnectionError", "ProtocolError", "ConnectionResetError", "RemoteDisconnected", "Unreachable"}
 #: How many objects a list takes at a time.
 _PAGE = 500
 #: The longest that one watch lasts (seconds): a connection that died in silence costs no more than this.
@@ -75,6 +77,7 @@ class KubeClient:
         timeout: seconds to wait for an answer.
         sleep: waits for so many seconds between two attempts.
         patience: seconds of pauses in all for which a request is repeated; None for the few of PAUSES.
+        log_in: logs in as the options say; the agent has a way of its own.
 
     Raises:
         MissingLibrary, InvalidInput (options that cannot be right), KubeError (no usable login).
@@ -86,6 +89,7 @@ class KubeClient:
         timeout: float = READ_TIMEOUT,
         sleep: Callable[[float], None] = time.sleep,
         patience: float | None = None,
+        log_in: Callable[[Mapping[str, Any]], Login] = log_in,
     ) -> None:
         login = log_in(options)
         self.host = login.host
@@ -403,7 +407,7 @@ class KubeClient:
         )
 
     def _raise(self, attempt: str, call: _Call, failure: _Failure) -> NoReturn:
-        for secret in self._secrets:
+        for secret in (*self._secrets, *getattr(self._client, "secrets", ())):
             failure.message = failure.message.replace(secret, "***")
         reason, remedy = _explain(failure, self.host, call.asked, self._timeout)
         kind = Gone if failure.status == 410 else KubeError
@@ -503,15 +507,14 @@ class _Failure:
 
     @property
     def slow(self) -> bool:
-        return not self.status and bool(self.names & {"ReadTimeoutError", "ConnectTimeoutError"})
+        return not self.status and bool(self.names & {"ReadTimeoutError", "ConnectTimeoutError", "NoAnswer"})
 
     @property
     def transient(self) -> bool:
         """Say whether the same question may be answered in a moment."""
         if self.status:
             return self.status in _TRANSIENT
-        unreachable = {"NewConnectionError", "ProtocolError", "ConnectionResetError", "RemoteDisconnected"}
-        return not self.tls and not self.slow and bool(self.names & unreachable)
+        return not self.tls and not self.slow and bool(self.names & _UNREACHABLE)
 
 
 def _failure(error: Exception) -> _Failure:

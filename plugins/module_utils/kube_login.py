@@ -6,8 +6,9 @@
 
 Login (kubeconfig, exec plugins, service account) is the work of the ``kubernetes`` package, 24 or newer, which is
 imported when a login is made and not before. Of it only the dynamic client is used, with full paths: its typed APIs
-take most of a second to import, and its discovery costs three requests and a cache file in a shared folder. Imports
-the core; called by kube.py, and by the bridge, which keeps secrets out of the output.
+take most of a second to import, and its discovery costs three requests and a cache file in a shared folder. The agent
+does without that package where it can (kube_http.py). Imports the core and kube_http.py; called by kube.py, and by the
+bridge, which keeps secrets out of the output.
 """
 
 from __future__ import annotations
@@ -21,25 +22,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .core.errors import InvalidInput, RestorePointError
+from .core.errors import InvalidInput, MissingLibrary, RestorePointError
+from .kube_http import HttpApi, kubeconfig_account, pod_account
 
 OLDEST_PACKAGE = 24
 #: Under which name a configuration holds the token: packages before 36 know the first, newer ones the second.
 _TOKEN_NAMES = ("authorization", "BearerToken")
 _FILE_OPTIONS = ("ca_cert", "client_cert", "client_key")
-
-
-class MissingLibrary(RestorePointError):
-    """A Python package is not installed. ``library`` is its name, ``traceback`` that of the failed import."""
-
-    def __init__(self, attempt: str, library: str, traceback: str) -> None:
-        super().__init__(
-            attempt,
-            f"the Python package {library} cannot be imported",
-            f"install {library} for the Python that runs the module",
-        )
-        self.library = library
-        self.traceback = traceback
 
 
 class KubeError(RestorePointError):
@@ -60,7 +49,7 @@ class KubeError(RestorePointError):
 
 @dataclass(frozen=True)
 class Login:
-    """The package's dynamic client, the server without credentials in its URL, and what may never be shown."""
+    """The package's dynamic client or an HttpApi, the server without credentials in its URL, and what stays secret."""
 
     client: Any
     host: str
@@ -79,6 +68,29 @@ def log_in(options: Mapping[str, Any]) -> Login:
     host = re.sub(r"//[^/@]*@", "//", str(configuration.host))
     secrets = (*secrets_of(given), *_header_secrets(configuration))
     return Login(_dynamic_client(configuration, given), host, secrets)
+
+
+def log_in_alone(options: Mapping[str, Any]) -> Login:
+    """Return a login for the agent, without the ``kubernetes`` package where that can be done.
+
+    In a pod that is its service account, else a kubeconfig in JSON with a token or a client certificate. Any other
+    kubeconfig takes the package. ``options`` may hold ``kubeconfig``, a path, and ``context``.
+
+    Raises:
+        InvalidInput (options that cannot be right), KubeError (no usable login; the package is needed and not there).
+    """
+    given = {name: value for name, value in options.items() if value}
+    path = str(given.get("kubeconfig") or os.environ.get("KUBECONFIG") or "~/.kube/config")
+    account = None if given else pod_account()
+    if account is None and os.pathsep not in path:
+        account = kubeconfig_account(path, given.get("context"))
+    if account is not None:
+        return Login(HttpApi(account), account.host, ())
+    try:
+        return log_in(given)
+    except MissingLibrary as error:
+        remedy = "write it with kubectl config view --raw --flatten --minify --output json, or install kubernetes"
+        raise KubeError(f"log in with kubeconfig {path}", error.reason, remedy) from None
 
 
 def _check_options(options: Mapping[str, Any]) -> None:

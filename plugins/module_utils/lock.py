@@ -5,8 +5,10 @@
 """A lock between runs, which the kernel lets go of when its holder dies. Standard library and core; called by backends.
 
 It is flock(2) on a file that stays where it is: deleting a lock file lets two runs hold "the" lock, each on a file of
-its own. What the file says (one line of JSON: pid, host, command, purpose, since) only serves the message for those
-who wait in vain; whether the lock is held, the kernel alone decides.
+its own. A program that a run has started may outlive it, and goes on changing what the lock is for: it gets the open
+file along (`held`, and ``keep`` of process.run), so the lock lasts until both have ended. What the file says (one line
+of JSON: pid, host, command, purpose, since) only serves the message for those who wait in vain; whether the lock is
+held, the kernel alone decides.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ import errno
 import fcntl
 import json
 import os
-import socket
 import stat
 import sys
 import time
@@ -37,6 +38,19 @@ _FIRST_SLEEP, _LONGEST_SLEEP = 0.02, 0.5
 _NOTE_BYTES = 1024
 
 
+#: The open files of the locks that this process holds, with their paths.
+_HELD: dict[int, str] = {}
+
+
+def held(name: str | None = None) -> tuple[int, ...]:
+    """Return the open files of the locks that this process holds, or of the host lock of that name alone.
+
+    They are for ``keep`` of process.run, for programs that change what the locks are for. Never for one that may leave
+    a daemon behind that keeps what it was given: the daemon would hold the lock for good.
+    """
+    return tuple(fd for fd, path in _HELD.items() if name is None or os.path.basename(path) == f"{name}.lock")
+
+
 class FileLock:
     """Hold a lock file for the length of a ``with`` block.
 
@@ -47,7 +61,8 @@ class FileLock:
         shared: hold it together with other shared holders (readers), but not with an exclusive one.
 
     Entering raises LockTimeout, which names the holder, or StoreError where the file cannot serve as a lock. A process
-    that is forked (not executed) inside the block holds the lock as well, until it ends.
+    that is forked (not executed) inside the block holds the lock as well, until it ends; so does a program that gets
+    it with `held`.
     """
 
     def __init__(self, path: str, timeout_seconds: float, purpose: str, *, shared: bool = False) -> None:
@@ -66,6 +81,7 @@ class FileLock:
                     return self
                 self._fd = self._acquire(fd, deadline)
                 if self._fd is not None:
+                    _HELD[self._fd] = self.path
                     return self
             raise OSError(errno.ESTALE, "something replaces it again and again")
         except OSError as error:
@@ -79,6 +95,7 @@ class FileLock:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._fd is not None:
+            del _HELD[self._fd]
             os.close(self._fd)
             self._fd = None
 
@@ -115,6 +132,7 @@ class FileLock:
         # On a full disk the note is missing, not the lock.
         with contextlib.suppress(OSError):
             os.pwrite(fd, self._note(), 0)
+            os.lseek(fd, 0, os.SEEK_END)  # a program that has it as its stdin reads nothing
         return fd
 
     def _wait(self, fd: int, deadline: float) -> None:
@@ -150,7 +168,7 @@ class FileLock:
         """Return who we are, as the line in the file. Arguments of the command are left out: they may hold secrets."""
         note = {
             "pid": os.getpid(),
-            "host": socket.gethostname()[:128],
+            "host": os.uname().nodename[:128],
             "command": os.path.basename(sys.argv[0])[:64] or "python",
             "purpose": self.purpose[:64],
             "since": timestamp(int(time.time())),
@@ -188,8 +206,8 @@ def _describe(fd: int) -> str:
         command, purpose, since = (_printable(note[key]) for key in ("command", "purpose", "since"))
     except (OSError, ValueError, TypeError, KeyError):
         return "a process that left no note"
-    if host == socket.gethostname() and not _is_alive(pid):
-        return f"a process that left no note (pid {pid}, which left one, has ended)"
+    if host == os.uname().nodename and not _is_alive(pid):
+        return f"a process that left no note, perhaps a program that pid {pid} ({command}) started before it ended,"
     return f"pid {pid} ({command}) on {host}, since {since}, to {purpose},"
 
 

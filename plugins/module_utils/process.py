@@ -61,6 +61,8 @@ def run(
     remedy: str = DEFAULT_REMEDY,
     input: str | None = None,  # noqa: A002 - the name that subprocess.run has taught everybody
     ok: Container[int] = (0,),
+    stderr_bytes: int = KEPT_STDERR,
+    keep: Sequence[int] = (),
 ) -> Completed:
     """Run a program and return what it printed.
 
@@ -71,6 +73,9 @@ def run(
         remedy: what to do when it fails.
         input: text for its stdin, which is /dev/null otherwise.
         ok: the exit codes that are no failure.
+        stderr_bytes: so much of the end of stderr is kept, where it is read for more than a message.
+        keep: open files that the program keeps until it ends, even when this process dies before: those of locks. The
+            last becomes its stdin where there is no input, since LVM closes all others.
 
     Raises ToolError when the program is missing, cannot be started, ends with another exit code, outlives its timeout
     or prints more than MAX_STDOUT. The message shows the command and the last lines of its own words.
@@ -82,16 +87,17 @@ def run(
         # Modules have run_command for this; the agent, which is no module, needs it as well.
         process = subprocess.Popen(  # pylint: disable=ansible-bad-function
             [program, *argv[1:]],
-            stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
+            stdin=subprocess.PIPE if input is not None else keep[-1] if keep else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            pass_fds=keep if input is not None else keep[:-1],
             env=_environment(),
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ToolError(attempt, f"`{_shown(argv)}` could not be started: {reason}", remedy) from error
-    conversation = _Conversation(process, (input or "").encode("utf-8", "surrogateescape"))
+    conversation = _Conversation(process, (input or "").encode("utf-8", "surrogateescape"), stderr_bytes)
     with conversation:
         trouble = conversation.hold(timeout)
     if trouble is None and process.returncode not in ok:
@@ -102,11 +108,105 @@ def run(
     return Completed(stdout, stderr, process.returncode)
 
 
+class Dialogue:
+    """A program that stays, is told something on its stdin, and answers in lines on its stdout.
+
+    It has a session of its own, so that nobody who interrupts this process at a terminal interrupts it as well. When
+    this process ends, however that happens, its stdin ends.
+
+    Args: see `run`. Raises ToolError where it cannot be started.
+    """
+
+    def __init__(self, argv: Sequence[str], attempt: str, remedy: str) -> None:
+        program = find_program(argv[0])
+        if program is None:
+            raise ToolError(attempt, f"the program {argv[0]} is not there", f"install {argv[0]}, and try again")
+        self._shown, self._attempt, self._remedy = _shown(argv), attempt, remedy
+        self._said, self._complained = b"", bytearray()
+        try:
+            self._process = subprocess.Popen(  # pylint: disable=ansible-bad-function,consider-using-with
+                [program, *argv[1:]],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=_environment(),
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ToolError(attempt, f"`{self._shown}` could not be started: {reason}", remedy) from error
+
+    def ask(self, text: str, sign: str, timeout: float) -> list[str]:
+        """Tell it a text, which has to be short, and return the lines that it answers before the line ``sign``.
+
+        Raises ToolError when it has ended, or the sign has not come within ``timeout`` seconds. Stop it then.
+        """
+        with contextlib.suppress(OSError, ValueError):  # where it has ended, its last words say why
+            if self._process.stdin is not None:
+                self._process.stdin.write(text.encode())
+                self._process.stdin.flush()
+        deadline = time.monotonic() + timeout
+        lines: list[str] = []
+        while True:
+            while b"\n" in self._said:
+                line, _unused, self._said = self._said.partition(b"\n")
+                words = line.decode("utf-8", "replace")
+                if words == sign:
+                    return lines
+                lines.append(words)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise self._error(f"did not answer within {timeout:g} s")
+            if not self._hear(left):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(left)
+                code = self._process.returncode
+                raise self._error("says nothing any more" if code is None else _ending(code))
+
+    def _hear(self, seconds: float) -> bool:
+        """Read what it says, waiting that long for it; say whether it can still say something."""
+        with selectors.DefaultSelector() as selector:
+            pipes = (self._process.stdout, self._process.stderr)
+            for pipe in pipes:
+                if pipe is not None and not pipe.closed:
+                    selector.register(pipe, selectors.EVENT_READ)
+            if not selector.get_map():
+                return False
+            for key, _unused in selector.select(seconds):
+                chunk = os.read(key.fd, _CHUNK)
+                if key.fileobj is self._process.stdout:
+                    self._said += chunk
+                else:
+                    self._complained += chunk
+                    del self._complained[:-KEPT_STDERR]
+                if not chunk:
+                    key.fileobj.close()  # type: ignore[union-attr]
+        return True
+
+    def _error(self, trouble: str) -> ToolError:
+        words = _last_words(_text(self._complained), "")
+        return ToolError(self._attempt, f"`{self._shown}` {trouble}: {words}", self._remedy)
+
+    def end(self, timeout: float) -> None:
+        """Let it end by itself, and stop it where it has not after so many seconds."""
+        with contextlib.suppress(OSError):
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout)
+        if self._process.returncode is None:
+            _stop(self._process)
+        for pipe in (self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
 class _Conversation:
     """Feeds a process and takes what it prints, until it has ended; leaving the block early stops it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], pending: bytes) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], pending: bytes, stderr_bytes: int) -> None:
         self.process = process
+        self._stderr_bytes = stderr_bytes
         self.stdout = bytearray()
         self.stderr = bytearray()
         self._pending = memoryview(pending)
@@ -173,7 +273,7 @@ class _Conversation:
     def _take_stderr(self, fd: int) -> bool:
         chunk = os.read(fd, _CHUNK)
         self.stderr += chunk
-        del self.stderr[:-KEPT_STDERR]
+        del self.stderr[: -self._stderr_bytes]
         return bool(chunk)
 
     def _give_stdin(self, fd: int) -> bool:

@@ -25,9 +25,8 @@ from dataclasses import dataclass
 from typing import Any, Callable, Protocol
 
 from . import process
-from .core.errors import InvalidInput, RestorePointError, ToolError
+from .core.errors import InvalidInput, MissingLibrary, RestorePointError, ToolError
 from .deadline import Deadline
-from .kube_login import MissingLibrary
 
 #: Reading is repeated after these pauses (seconds), and so is a call that has certainly not been carried out.
 PAUSES = (0.2, 0.5, 1.0, 2.0)

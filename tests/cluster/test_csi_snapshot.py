@@ -246,6 +246,40 @@ def test_a_return_that_is_killed_at_any_request_is_ended_by_the_next_run(shop, p
     assert at > 5
 
 
+def test_where_one_claim_does_not_let_go_the_others_of_the_call_are_taken_back(shop, proxy):
+    """A pod that comes late keeps one claim, in the middle of its swap, while the swap of the other is done."""
+    shop.done(name="pre")
+    for claim in BOTH:
+        shop.cluster.write(shop.namespace, claim, {"a": "new"})
+    volume = shop.cluster.volume(shop.namespace, "db")["metadata"]["name"]
+    pods = []
+
+    def late():
+        pods.append(shop.cluster.pod(shop.namespace, "late", "uploads"))
+        shop.cluster.until(lambda: shop.api.get(pods[0])["spec"].get("nodeName"), "the pod has a node")
+
+    proxy.tell("call", verb="DELETE", path="/persistentvolumeclaims/uploads$", function=late)
+    back = {"name": "pre", "state": "rolled_back", "once": "job-1"}
+    with shop.cluster.node(shop.namespace):
+        with pytest.raises(Failed) as caught:
+            shop.run(**back, timeout=40, kubeconfig=str(shop.cluster.through(proxy)))
+        told = caught.value.result
+        assert "pod late on node" in told["msg"]
+        assert {each["target"].partition("/")[2]: each["action"] for each in told["results"]} == {
+            "db": "undone",
+            "uploads": "failed",
+        }
+        assert shop.cluster.volume(shop.namespace, "db")["metadata"]["name"] == volume
+        assert shop.read() == {"a": "new"}
+        assert [each for each in shop.info()["asides"] if each["target"].endswith("/db")] == []
+        shop.api.delete(pods[0])
+        shop.cluster.until(lambda: shop.api.find(pods[0]) is None, "the pod is gone")
+        result = shop.run(**back)  # the token was not used up by what was taken back
+    assert actions(result) == ["rolled_back"] * 2
+    assert [shop.read(claim) for claim in BOTH] == [{"a": "old db"}, {"a": "old uploads"}]
+    assert len(shop.info()["asides"]) == 2
+
+
 def test_a_return_that_was_interrupted_is_called_off(shop, proxy):
     shop.done(pvc=["db"], name="pre")
     shop.cluster.write(shop.namespace, "db", {"a": "new"})

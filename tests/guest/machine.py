@@ -42,6 +42,7 @@ COLLECTION = "ansible_collections/restorepoint/core"
 SHIMMED = (
     *("lvs", "lvcreate", "lvchange", "lvrename", "lvremove", "lvconvert", "dmsetup", "mount", "umount"),
     *("zfs", "zpool", "btrfs", "wipefs", "pvcreate", "vgcreate", "vgextend", "mkfs.ext4", "mkfs.xfs", "mkfs.btrfs"),
+    *("dd", "losetup", "mkdir", "systemctl"),
 )
 DISKS = ("/dev/ubdb", "/dev/ubdc", "/dev/ubdd", "/dev/ubde")
 _SHIM = """#!/bin/sh
@@ -54,6 +55,7 @@ if [ $count -ne {at} ]; then exec {program} "$@"; fi
 case {when} in
 before) kill -KILL $PPID; exit 1 ;;
 hang) exec sleep 600 ;;
+wait) until [ -e {folder}/go ]; do sleep 0.1; done; exec {program} "$@" ;;
 garbage) echo 'x{{'; exit 0 ;;
 silent) exit 0 ;;
 failing) echo 'the shim says no' >&2; exit 5 ;;
@@ -236,7 +238,8 @@ class Machine:
         """Give a folder for PATH with stand-ins for programs, of whose calls, counted together, the ``at``-th differs.
 
         ``when`` says how: ``before`` and ``after`` kill the caller before or after the program has run, ``hang`` never
-        ends, ``late`` neither, but has done its work. Without running, ``garbage`` prints nonsense and succeeds,
+        ends, ``late`` neither, but has done its work; ``wait`` runs it
+        once there is a file ``go`` in that folder. Without running, ``garbage`` prints nonsense and succeeds,
         ``silent`` succeeds and prints nothing, ``failing`` fails. With 0 for ``at`` all are let through. `calls` tells
         of the calls.
         """

@@ -9,6 +9,8 @@ The next run ends well, or says what to do.
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from ansible_collections.restorepoint.core.tests.guest.lvm import Storage
@@ -292,6 +294,40 @@ def test_two_runs_at_once_take_one_snapshot(storage, guest):
     results = [guest.finished(run) for run in runs]
     assert sorted(result["changed"] for result in results) == [False, True]
     assert storage.volumes() == ["lv1", "lv1.first"]
+
+
+def test_a_run_waits_for_the_lvcreate_that_a_killed_one_has_left_running(storage, guest):
+    volume = storage.thick("lv1")
+    with guest.shims("lvcreate", at=1, when="wait") as folder:
+        first = guest.start("lvm_snapshot", shims=folder, volume=[volume], name="first", size="16M")
+        guest.script(f"for i in $(seq 300); do [ $(cat {folder}/count) = 1 ] && exit; sleep 0.2; done; exit 1")
+        guest.signal(first, signal.SIGKILL)
+        assert guest.finished(first) is None
+        with pytest.raises(Failed, match=rf"perhaps a program that pid {first} .* holds the lock"):
+            storage.snapshot(volume, name="second", size="16M", lock_timeout=1)
+        second = guest.start("lvm_snapshot", volume=[volume], name="second", size="16M", lock_timeout=100)
+        guest.run("touch", f"{folder}/go")
+        done = guest.finished(second)
+    assert done["changed"]
+    # The one of the killed run has not been finished: the second has seen it, and taken it back or kept it whole.
+    assert storage.volumes() in (["lv1", "lv1.first", "lv1.second"], ["lv1", "lv1.second"])
+
+
+def test_what_lvm_leaves_running_holds_no_lock(storage, guest):
+    """LVM starts dmeventd, which watches, and lvmpolld, which merges: both stay."""
+    volume = storage.thick("lv1")
+    guest.run("bash", "-c", "systemctl stop dm-event.socket dm-event.service; ! pidof dmeventd", check=False)
+    try:
+        storage.snapshot(volume, name="first", size="16M")
+        guest.run("lvchange", "-q", "--monitor", "y", f"{volume}.first")
+        storage.snapshot(volume, name="second", size="16M")
+        assert guest.run("pidof", "dmeventd")
+        storage.snapshot(volume, name="second", state="absent", lock_timeout=1)
+        locks = guest.run("cat", "/proc/locks")
+        number = guest.run("stat", "-c", "%i", "/run/restorepoint/lvm.lock").strip()
+        assert not any(line.split()[5].endswith(f":{number}") for line in locks.splitlines())
+    finally:
+        guest.run("bash", "-c", "pkill dmeventd; systemctl start dm-event.socket", check=False)
 
 
 @pytest.mark.parametrize("when", ["hang", "garbage", "failing"])

@@ -214,18 +214,25 @@ def test_a_full_pool_loses_nothing_and_removing_a_snapshot_makes_room(pools):
 
 def test_of_two_runs_at_once_the_second_waits_and_says_for_whom(pools):
     top = pools.fresh()
-    with pools.guest.shims("zfs", at=1, when="hang") as folder:
+    _done, changes = rehearsed(pools, dataset=[top], name="zero")
+    (at,) = changes
+    with pools.guest.shims("zfs", at=at, when="wait") as folder:
         first = pools.guest.start("zfs_snapshot", shims=folder, dataset=[top], name="one")
-        try:
-            pools.script(f"for i in $(seq 100); do [ $(cat {folder}/count) = 1 ] && exit; sleep 0.2; done; exit 1")
-            with pytest.raises(Failed, match=rf"pid {first}.* holds the lock"):
-                pools.call(dataset=[top], name="two", lock_timeout=1)
-            assert pools.info(dataset=[top])["snapshots"] == []  # who only looks does not wait
-        finally:
-            pools.guest.signal(first, signal.SIGKILL)
-            assert pools.guest.finished(first) is None
-    assert pools.call(dataset=[top], name="two", lock_timeout=1)["changed"]
-    assert pools.snapshots(top) == ["two"]
+        pools.script(f"for i in $(seq 300); do [ $(cat {folder}/count) = {at} ] && exit; sleep 0.2; done; exit 1")
+        with pytest.raises(Failed, match=rf"pid {first} .*since .* holds the lock"):
+            pools.call(dataset=[top], name="two", lock_timeout=1)
+        assert pools.snapshots(top) == ["zero"]
+        assert len(pools.info(dataset=[top])["snapshots"]) == 1  # who only looks does not wait
+        pools.guest.signal(first, signal.SIGKILL)
+        assert pools.guest.finished(first) is None
+        # Its `zfs snapshot` goes on without it.
+        with pytest.raises(Failed, match=rf"perhaps a program that pid {first} .* holds the lock"):
+            pools.call(dataset=[top], name="two", lock_timeout=1)
+        second = pools.guest.start("zfs_snapshot", dataset=[top], name="two", lock_timeout=100)
+        pools.guest.run("touch", f"{folder}/go")
+        done = pools.guest.finished(second)
+    assert done["changed"]
+    assert pools.snapshots(top) == ["zero", "one", "two"]
 
 
 def test_the_power_is_cut_in_the_middle_of_a_return_and_the_next_run_takes_it_back_and_does_it(pools):

@@ -13,6 +13,7 @@ import contextlib
 import errno
 import os
 import shutil
+import signal
 from typing import Any, ClassVar
 
 import pytest
@@ -336,6 +337,34 @@ def test_a_tool_that_hangs_is_stopped_and_named_and_nothing_is_left(lab, tmp_pat
         assert not volumes.leftovers()
         monkeypatch.undo()
         volumes.twice()
+
+
+def test_a_run_waits_for_the_program_that_a_killed_one_has_left_running(lab, tmp_path, monkeypatch):
+    real = shutil.which("btrfs", path=os.environ["PATH"] + ":/usr/sbin:/sbin:/usr/bin")
+    begun, go = tmp_path / "begun", tmp_path / "go"
+    os.mkfifo(begun)
+    os.mkfifo(go)
+    with lab.place("btrfs") as place:
+        volumes = Volumes(place.folder)
+        volumes.make()
+        options: dict[str, Any] = {"store": volumes.store, "subvolume": [volumes.target]}
+        program = tmp_path / "btrfs"
+        waits = f"case $2 in snapshot) echo > {begun}; read -r go < {go};; esac"
+        program.write_text(f'#!/bin/sh\n{waits}\nexec {real} "$@"\n')
+        program.chmod(0o755)
+        with monkeypatch.context() as changed:
+            changed.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+            child = faults.start(call=driver.btrfs_call, name="first", **options)
+        begun.read_text()
+        os.kill(child.pid, signal.SIGKILL)
+        assert child.wait() is None
+        with pytest.raises(Failed, match=rf"perhaps a program that pid {child.pid} .* holds the lock"):
+            volumes.call("second", lock_timeout=0)
+        second = faults.start(call=driver.btrfs_call, name="second", lock_timeout=100, **options)
+        go.write_text("go\n")
+        assert second.reported()["results"][0]["action"] == "created"
+        assert volumes.names == ["second"]  # what the killed run's program made was half of its work, and is gone
+        assert not volumes.leftovers()
 
 
 def test_of_two_runs_at_once_the_second_waits_or_names_the_first(lab):

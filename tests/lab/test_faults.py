@@ -820,7 +820,7 @@ def slow(world, **options):
     return start(**{**world.options, "bandwidth_limit": "2M", **options})
 
 
-def wait_for(condition, seconds=20):
+def wait_for(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come so far"

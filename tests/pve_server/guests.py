@@ -39,7 +39,10 @@ class Job:
 
 @dataclass
 class Guest:
-    """A guest. ``freeze_fails`` is the error of its file systems' freeze, ``seconds`` what its tasks take."""
+    """A guest. ``freeze_fails`` is the error of its file systems' freeze, ``seconds`` what its tasks take.
+
+    ``machine`` is what a VM runs as, which a pinned version, or a start on an older release, leaves behind the node's.
+    """
 
     vmid: int
     type: str
@@ -55,6 +58,7 @@ class Guest:
     freeze_fails: str | None = None
     seconds: float | None = None
     ram: Any = ""
+    machine: str = "pc-i440fx-10.1+pve0"
     started: float = 0.0
     #: What holds the migration lock, which deletes and rollbacks take.
     migration_lock: object = None
@@ -130,6 +134,12 @@ class Guest:
             if not kind.snapshot or (snapshot and not kind.feature_of_snapshot):
                 return False
         return True
+
+    @property
+    def is_too_old_for_chains(self) -> bool:
+        """Whether it runs as a machine of before QEMU 10.0."""
+        version = re.search(r"-(\d+)\.", self.machine)
+        return self.type == QEMU and self.running and version is not None and int(version.group(1)) < 10
 
     def ram_blockers(self) -> list[str]:
         """Return what forbids a snapshot with RAM (QemuMigrate/Helpers.pm)."""

@@ -145,7 +145,7 @@ def _allocate_ram(cluster: Cluster, guest: Guest, name: str) -> dict[str, Any]:
     folder = f"{guest.vmid}/" if tail else ""
     volid = f"{storage.name}:{folder}vm-{guest.vmid}-state-{name}{tail}"
     guest.volumes[volid] = Volume(volid, storage, size=size)
-    machine = {"runningmachine": "pc-i440fx-10.1+pve0", "runningcpu": "kvm64,enforce"}
+    machine = {"runningmachine": guest.machine, "runningcpu": "kvm64,enforce"}
     return {"vmstate": volid, "running-nets-host-mtu": "net0=1500", **machine}
 
 
@@ -177,8 +177,18 @@ def _take_volumes(
         if guest.type == QEMU:
             task.say(f"snapshotting 'drive-{key}' ({volume.volid})")
         yield from _step(task, f"volume:{key}", _share(cluster, guest, section))
+        _refuse_old_machine(guest, volume)
         volume.take(name)
         done.append(key)
+
+
+def _refuse_old_machine(guest: Guest, volume: Volume) -> None:
+    """Refuse to change the chain of a VM that runs as an old machine (qemu_volume_snapshot and ..._delete)."""
+    if volume.storage.kind.chain and guest.is_too_old_for_chains:
+        raise TaskDied(
+            f"storage for '{volume.volid}' is configured for snapshots as a volume chain - this requires"
+            " QEMU machine version >= 10.0. See https://pve.proxmox.com/wiki/QEMU_Machine_Version_Upgrade\n"
+        )
 
 
 def delete(cluster: Cluster, node: str, kind: str, vmid: int, name: str, force: bool) -> Callable[[Task], Worker]:
@@ -235,6 +245,7 @@ def _delete_body(
                 yield from _step(
                     task, f"{before}volume:{key}", _share(cluster, guest, guest.config) if not before else 0
                 )
+                _refuse_old_machine(guest, volume)
                 if name not in volume.names():
                     raise TaskDied(f"{volume.missing(name)}\n")
                 volume.drop(name)

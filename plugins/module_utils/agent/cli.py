@@ -34,6 +34,19 @@ _CODES = {
     "busy": BUSY,
     "interrupted": INTERRUPTED,
 }
+#: What each exit code means, for the manual page.
+EXITS = {
+    OK: "Done, or nothing was to be done. Never after a failure.",
+    FAILED: "It failed. What was begun is undone, or the message says what stands.",
+    USAGE: "The command line, the policies, or what they name is wrong. Nothing was touched.",
+    BLOCKED: "Something stands in the way. Nothing was changed.",
+    BUSY: "Another run of the policy is under way.",
+    FAULTS: "verify has found faults.",
+    INTERRUPTED: "It was interrupted.",
+}
+#: Shells for which there is completion, and what their scripts ask for.
+SHELLS = ("bash", "zsh", "fish")
+ASKED = ("policies", "names", "targets")
 POLICIES = "/etc/restorepoint/policies.json"
 STATE = "/var/lib/restorepoint"
 
@@ -73,35 +86,51 @@ def complain(line: str) -> None:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     top = argparse.ArgumentParser(prog="restorepoint", description="Restore points by policies, on this host.")
-    top.add_argument("--policies", default=os.environ.get("RESTOREPOINT_POLICIES", POLICIES), metavar="FILE")
-    top.add_argument("--state", default=os.environ.get("RESTOREPOINT_STATE", STATE), metavar="DIRECTORY")
+    top.add_argument(
+        "--policies",
+        default=os.environ.get("RESTOREPOINT_POLICIES", POLICIES),
+        metavar="FILE",
+        help=f"the policies, in JSON ({POLICIES})",
+    )
+    top.add_argument(
+        "--state",
+        default=os.environ.get("RESTOREPOINT_STATE", STATE),
+        metavar="DIRECTORY",
+        help=f"the folder of the journal and of locks ({STATE})",
+    )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, words: str, policy: str | None = None) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=words, description=words)
         if policy is not None:
-            made.add_argument("policy", **({} if policy == "1" else {"nargs": policy}))  # type: ignore[arg-type]
+            number: dict[str, Any] = {} if policy == "1" else {"nargs": policy}
+            made.add_argument("policy", help="the name of a policy", **number)
         made.add_argument("--json", action="store_true", help="print JSON")
         return made
 
     def changing(name: str, words: str) -> argparse.ArgumentParser:
         made = command(name, words, "1")
-        made.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="for another run of the policy")
+        made.add_argument(
+            "--wait", type=float, default=0.0, metavar="SECONDS", help="wait so long for another run of the policy"
+        )
         return made
 
     run = changing("run", "take what the policy asks for, and prune")
-    run.add_argument("--if-due", action="store_true", help="only if a moment of its schedule has passed since")
+    run.add_argument(
+        "--if-due", action="store_true", help="only if a moment of its schedule has passed since the last run"
+    )
     create = changing("create", "take a restore point by hand; no keep rule removes it")
-    create.add_argument("--name")
-    create.add_argument("--description")
+    create.add_argument("--name", help="how it is called; manual-{UTC time} where this is missing")
+    create.add_argument("--description", help="written into each snapshot, in place of the policy's")
     prune = changing("prune", "remove what the keep rules do not keep")
     prune.add_argument("--dry-run", action="store_true", help="only say what stays and what goes, and why")
     rollback = changing("rollback", "return targets to a restore point")
-    rollback.add_argument("name")
+    rollback.add_argument("name", help="the restore point")
     rollback.add_argument("--target", action="append", default=[], help="only this one; may be repeated")
     rollback.add_argument("--yes", action="store_true", help="do not ask; needed where there is no terminal")
     rollback.add_argument("--destroy-newer", action="store_true", help="let newer snapshots go where they must")
     rollback.add_argument("--ignore-users", action="store_true", help="even where somebody uses the target")
+    rollback.add_argument("--stop-workloads", action="store_true", help="of claims: stop what uses them meanwhile")
     keep = rollback.add_mutually_exclusive_group()
     keep.add_argument("--keep-current", dest="keep", action="store_true", default=None, help="keep what is there aside")
     keep.add_argument("--discard-current", dest="keep", action="store_false", help="let what is there go")
@@ -111,6 +140,21 @@ def parser() -> argparse.ArgumentParser:
     verify.add_argument("--name", help="only those of that name")
     command("due", "name the policies that missed a moment of their schedule", "*")
     command("check", "check the policies, and name every fault")
+    annotations = command("annotations", "take the snapshots that annotations of claims and pods ask for, and prune")
+    annotations.add_argument("--namespace", action="append", default=[], help="only there; may be repeated")
+    annotations.add_argument("--snapshot-class", metavar="NAME", help="not the default one of the claim's driver")
+    annotations.add_argument("--timezone", default="UTC", help="in which days, weeks and months begin")
+    annotations.add_argument("--timeout", type=float, default=300.0, metavar="SECONDS", help="for one namespace")
+    annotations.add_argument("--kubeconfig", metavar="FILE", help="in a pod its account is used without it")
+    annotations.add_argument("--context", help="of the kubeconfig")
+    annotations.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="for another run")
+    annotations.add_argument("--dry-run", action="store_true", help="only say what is asked for, and what is due")
+    command("recover", "end what a killed run has left, hooks above all", "1")
+    completion = commands.add_parser("completion", help="print the completion for a shell")
+    completion.description = "print the completion for a shell, or what its script asks for"
+    completion.add_argument("what", choices=(*SHELLS, *ASKED), help="a shell, or what its script asks for")
+    completion.add_argument("policy", nargs="?", help="whose restore points or targets are asked for")
+    commands.add_parser("man", help="print the manual page", description="print the manual page, in roff")
     _add_metrics(commands)
     return top
 
@@ -168,11 +212,12 @@ class Agent:
 
     def _running(self, policy: Policy) -> Running:
         from ..interrupts import Interrupts
+        from . import progress
         from .running import Running
 
         interrupts = Interrupts()
         interrupts.install()
-        return Running(self._state(), policy, self._now, interrupts)
+        return Running(self._state(), policy, self._now, interrupts, progress.on(sys.stderr))
 
     # -- commands that change something --------------------------------------------------------------------------------
 
@@ -215,7 +260,8 @@ class Agent:
         (policy,) = self._named([options.policy])
         targets = chosen(policy, options.target)
         self._confirmed(policy, options.target)
-        lifted = {"destroy_newer": options.destroy_newer, "ignore_users": options.ignore_users}
+        names = ("destroy_newer", "ignore_users", "stop_workloads")
+        lifted = {name: getattr(options, name) for name in names}
         desired = Desired(
             state="rolled_back",
             name=options.name,
@@ -224,9 +270,8 @@ class Agent:
             allowed=frozenset(name for name, given in lifted.items() if given),
         )
         running = self._running(policy)
-        record = running.rollback(
-            desired, targets, options.wait, keep_current=options.keep, ignore_users=options.ignore_users
-        )
+        given = {"ignore_users": options.ignore_users, "stop_workloads": options.stop_workloads}
+        record = running.rollback(desired, targets, options.wait, keep_current=options.keep, **given)
         return self._finished(running, record)
 
     def _confirmed(self, policy: Policy, named: Sequence[str]) -> None:
@@ -258,6 +303,71 @@ class Agent:
         for warning in dict.fromkeys(running.warnings):
             complain(f"warning: {warning}")
         return _CODES[record["outcome"]]
+
+    def recover(self) -> int:
+        """End what a killed run left. The policy need not be there any more: the run's mark has all."""
+        name = self._options.policy
+        mark = self._state().mark(name)
+        if mark.read() is None:
+            return self._recovered(name, False)
+        from ..core.retention import RetentionPolicy
+        from ..engine.policy import Policy
+
+        running = self._running(Policy(name, (), RetentionPolicy()))
+        try:
+            with self._state().lock(name, 0.0):
+                running.recover()
+        except LockTimeout:
+            # Its holder has done this at its beginning.
+            return self._recovered(name, False)
+        for warning in running.warnings:
+            complain(warning)
+        return FAILED if running.warnings else self._recovered(name, True)
+
+    def _recovered(self, name: str, done: bool) -> int:
+        if self._options.json:
+            self._say_json({"policy": name, "recovered": done})
+        elif done:
+            self._say(f"{name}: what a killed run has left is brought to an end")
+        return OK
+
+    def annotations(self) -> int:
+        """Take what annotations ask for."""
+        from ..interrupts import Interrupts
+        from .annotating import Annotating, CsiOptions, KubeClient, log_in_alone, parse_policy
+
+        options, interrupts = self._options, Interrupts()
+        interrupts.install()
+        parse_policy(None, timezone=options.timezone)  # a time zone that is none is said before anything is asked
+        login = {"kubeconfig": options.kubeconfig, "context": options.context}
+        annotating = Annotating(
+            lambda patience: KubeClient(login, patience=patience, log_in=log_in_alone),
+            options.namespace,
+            CsiOptions(snapshot_class=options.snapshot_class, timeout=options.timeout),
+            options.timezone,
+            self._now,
+            interrupts.held,
+        )
+        if options.dry_run:
+            return self._planned(annotating.plan())
+        record = annotating.run(self._state(), options.wait)
+        if options.json:
+            self._say_json(record)
+        else:
+            done = ", ".join(f"{count} {action}" for action, count in record["done"].items())
+            words = ("annotations", record["outcome"], done, record.get("reason"))
+            self._say("; ".join(word for word in words if word))
+        for warning in dict.fromkeys(annotating.warnings):
+            complain(f"warning: {warning}")
+        return _CODES[record["outcome"]]
+
+    def _planned(self, found: Sequence[Mapping[str, Any]]) -> int:
+        if self._options.json:
+            self._say_json(found)
+        for each in found if not self._options.json else ():
+            kept = "all" if each["retention"] is None else each["retention"]
+            self._say(f"{each['claim']} {each['frequency']}, {kept} kept{', due' if each['due'] else ''}")
+        return OK
 
     # -- commands that look --------------------------------------------------------------------------------------------
 
@@ -345,3 +455,40 @@ class Agent:
         from .metrics import command
 
         return command(self._options, self._policies, self._now, self._out, complain)
+
+    # -- for shells and people -----------------------------------------------------------------------------------------
+
+    def completion(self) -> int:
+        """Print a shell's completion, or the names that its script asks for."""
+        what = self._options.what
+        if what in SHELLS:
+            from .completion import script
+
+            self._say(script(what, parser()).rstrip("\n"))
+        elif what == "policies":
+            self._say(*(each.name for each in self._policies()))
+        elif self._options.policy is None:
+            raise InvalidInput(f"name the {what} of a policy", "no policy is given", "give the name of one")
+        else:
+            (policy,) = self._named([self._options.policy])
+            self._say(*(self._names_of(policy) if what == "names" else self._targets_of(policy)))
+        return OK
+
+    def _names_of(self, policy: Policy) -> Sequence[str]:
+        from .running import look
+
+        situations, _unused = look(policy, policy.targets, self._now)
+        return sorted({each.name for situation in situations for each in situation.snapshots if each.ready})
+
+    @staticmethod
+    def _targets_of(policy: Policy) -> Sequence[str]:
+        from ..engine.policy import TARGET_OPTION
+
+        return [name for each in policy.targets for name in each.params[TARGET_OPTION[each.backend]] or ()]
+
+    def man(self) -> int:
+        """Print the manual page."""
+        from .manual import page
+
+        self._say(page(parser(), EXITS, POLICIES, STATE).rstrip("\n"))
+        return OK

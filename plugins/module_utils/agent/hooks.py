@@ -17,6 +17,7 @@ A before-hook that was under way when the agent died may have succeeded, so its 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import select
 import signal
@@ -24,57 +25,40 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Callable
 
-from .. import process
 from ..core.errors import InvalidInput, RestorePointError, ToolError
 from ..engine.policy import Hook
 from ..lock import FileLock
+from . import hook_programs
+from .hook_programs import REMEDY, Lost
 from .state import Mark
 
 #: How long a filesystem may stay frozen, and an application quiesced, whatever the snapshots still need: in seconds.
 HOLD_SECONDS = 300
-_REMEDY = "mend what it complains about, and run the policy again"
-_THAW_ATTEMPTS = 3
+_REMEDY = REMEDY
+_DATABASES = ("postgresql", "mariadb", "mysql")
 
 
-def before(hook: Hook) -> None:
-    """Do what a hook does before the snapshots. Raises ToolError."""
-    attempt = f"run the hook {hook.name!r} before the snapshots"
-    if hook.kind == "command":
-        if hook.before:
-            process.run(hook.before, timeout=hook.timeout, attempt=attempt, remedy=_REMEDY)
-        return
-    try:
-        done = process.run(
-            ["fsfreeze", "--freeze", hook.path], timeout=hook.timeout, attempt=attempt, remedy=_REMEDY, ok=(0, 1)
-        )
-    except RestorePointError:
-        # It may have come through, or still do, although it was not waited for.
-        with contextlib.suppress(RestorePointError):
-            after(hook)
-        raise
-    if done.rc:
-        raise ToolError(attempt, done.stderr.strip()[-500:] or "fsfreeze failed", _REMEDY)
+def before(hook: Hook) -> Any:
+    """Do what a hook does before the snapshots; return what it holds until its after-hook. Raises RestorePointError."""
+    return _kind(hook).before(hook)
 
 
-def after(hook: Hook) -> None:
-    """Do what a hook does after the snapshots. A filesystem that is not frozen counts as thawed. Raises ToolError."""
-    attempt = f"run the hook {hook.name!r} after the snapshots"
-    if hook.kind == "command":
-        if hook.after:
-            process.run(hook.after, timeout=hook.timeout, attempt=attempt, remedy=_REMEDY)
-        return
-    for number in range(_THAW_ATTEMPTS):
-        try:
-            done = process.run(
-                ["fsfreeze", "--unfreeze", hook.path], timeout=hook.timeout, attempt=attempt, remedy=_REMEDY, ok=(0, 1)
-            )
-            if done.rc == 0 or "Invalid argument" in done.stderr:
-                return
-            trouble = done.stderr.strip()[-500:]
-        except ToolError as error:
-            trouble = error.reason
-        time.sleep(0.2 * number)
-    raise ToolError(attempt, f"{hook.path} is not thawed: {trouble}", f"run `fsfreeze -u {hook.path}` at once")
+def after(hook: Hook, held: Any = None) -> None:
+    """Do what a hook does after the snapshots. ``held`` is missing in another process. Raises RestorePointError."""
+    _kind(hook).after(hook, held)
+
+
+def _kind(hook: Hook) -> Any:
+    """Return the module that does the work of a hook; each is imported where it is needed, and before a watchdog is."""
+    if hook.kind in _DATABASES:
+        from . import hook_databases
+
+        return hook_databases
+    if hook.kind == "workload":
+        from . import hook_workloads
+
+        return hook_workloads
+    return hook_programs
 
 
 def check(hooks: Sequence[Hook], written: Sequence[str]) -> None:
@@ -115,7 +99,9 @@ class Hooks:
         note: called with the numbers of the hooks that may be in force, before each before-hook.
         shield: a context in which interrupts wait.
 
-    ``outcomes`` says of each hook what became of it.
+    ``hooks`` are the same with a token each, by which another process finds what they hold. ``outcomes`` says of each
+    hook what became of it; ``lost`` is set where something was let go before its time, so that what was taken is not of
+    one state.
     """
 
     def __init__(
@@ -126,7 +112,8 @@ class Hooks:
         note: Callable[[Sequence[int]], None],
         shield: Callable[[], contextlib.AbstractContextManager[None]],
     ) -> None:
-        self._hooks = tuple(hooks)
+        self.hooks = tuple(dataclasses.replace(each, token=os.urandom(16).hex()) for each in hooks)
+        self._held: dict[int, Any] = {}
         self._lock = lock
         self._thawed = thawed
         self._note = note
@@ -135,17 +122,20 @@ class Hooks:
         self.expired = False
         #: The after-hooks that failed.
         self.failures: list[RestorePointError] = []
+        self.lost = False
 
     @contextlib.contextmanager
     def around(self) -> Iterator[None]:
         """Run the before-hooks, the block, and the after-hooks in reverse. Raises what a before-hook raises."""
-        if not self._hooks:
+        if not self.hooks:
             yield
             return
-        with _Watchdog(self._hooks, self._lock, self._thawed) as watchdog:
+        for each in self.hooks:
+            _kind(each)  # what is imported is there when the disk may be frozen
+        with _Watchdog(self.hooks, self._lock, self._thawed) as watchdog:
             done: list[int] = []
             try:
-                for number, hook in enumerate(self._hooks):
+                for number, hook in enumerate(self.hooks):
                     self._before(number, hook, done, watchdog)
                 with self._limited():
                     yield
@@ -161,7 +151,7 @@ class Hooks:
             self._note([*done, number])
             watchdog.tell(f"+{number}\n")
             try:
-                before(hook)
+                self._held[number] = before(hook)
             except RestorePointError:
                 watchdog.tell(f"-{number}\n")
                 raise
@@ -172,9 +162,10 @@ class Hooks:
         while done:
             number = done.pop()
             try:
-                after(self._hooks[number])
+                after(self.hooks[number], self._held.pop(number, None))
                 self.outcomes[number]["after"] = "done"
             except RestorePointError as error:
+                self.lost = self.lost or isinstance(error, Lost)
                 self.outcomes[number]["after"] = f"failed: {error}"
                 self.failures.append(error)
             watchdog.tell(f"-{number}\n")

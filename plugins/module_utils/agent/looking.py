@@ -27,7 +27,7 @@ from ..core.metrics import Look, Storage
 from ..core.several import Several
 from ..core.survey import from_fields, survey
 from ..engine.policy import Policy, Target
-from .running import members, shown
+from .running import everything, members
 
 #: How many look at the same time.
 _AT_ONCE = 4
@@ -152,9 +152,9 @@ def _interrupted(number: int, frame: object) -> NoReturn:
 def _seen(task: Task, now: Callable[[], int]) -> dict[str, Any]:
     """Return what there is of the targets, as JSON can hold it. Raises RestorePointError."""
     policy, target = task
-    (member,) = members(policy, [target], now)
-    several = Several([member])
-    desired = shown(policy)
+    found = members(policy, [target], now)
+    several = Several(found)
+    desired = everything(policy)
     moment = now()
     due = policy.last_due(moment)
     several.check(desired)
@@ -163,7 +163,7 @@ def _seen(task: Task, now: Callable[[], int]) -> dict[str, Any]:
             survey(each, policy.name, policy.retention, policy.match, moment, moment - _DAY if due is None else due)
             for each in several.situations(desired)
         ]
-        fills = storages(target.backend, member.backend)
+        fills = [fill for member in found for fill in storages(target.backend, member.backend)]
     return {
         "surveys": [dataclasses.asdict(each) for each in surveys],
         "storages": [dataclasses.asdict(each) for each in fills],

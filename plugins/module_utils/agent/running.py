@@ -28,6 +28,7 @@ from ..engine.reach import Reach
 from ..interrupts import Interrupts
 from ..lock import FileLock
 from . import hooks as hook_stack
+from .progress import Shown, Watched
 from .state import State
 
 #: Outcomes of a run, as the journal names them.
@@ -36,11 +37,21 @@ BUSY, INTERRUPTED, KILLED, RUNNING = "busy", "interrupted", "killed", "running"
 #: How many failures one line of the journal tells in words.
 _TOLD = 20
 #: Backends whose returns keep what was there unless told otherwise, because it costs nothing.
-_KEEPING = ("btrfs", "hostpath")
+_KEEPING = ("btrfs", "hostpath", "csi")
+#: Backends that can compare a snapshot with what was noted when it was taken.
+_COMPARING = ("btrfs", "hostpath")
 
 
-def members(policy: Policy, targets: Sequence[Target], now: Callable[[], int], **given: Any) -> list[Member]:
+def members(
+    policy: Policy,
+    targets: Sequence[Target],
+    now: Callable[[], int],
+    report: Callable[..., None] | None = None,
+    **given: Any,
+) -> list[Member]:
     """Return the backends of targets of a policy, for one call; ``given`` are options that hold for all that know them.
+
+    ``report`` is told what long work has done.
 
     Raises InvalidInput.
     """
@@ -52,7 +63,7 @@ def members(policy: Policy, targets: Sequence[Target], now: Callable[[], int], *
         label = target.backend
         number = sum(each.label.split("-")[0] == label for each in found)
         label = f"{label}-{number + 1}" if number else label
-        found.append(Member(label, made.backend_of(params, now), target.backend in _KEEPING))
+        found.append(Member(label, made.backend_of(params, now, report), target.backend in _KEEPING))
     return found
 
 
@@ -63,6 +74,11 @@ def chosen(policy: Policy, names: Sequence[str]) -> tuple[Target, ...]:
     found, missing = [], set(names)
     for target in policy.targets:
         option = TARGET_OPTION[target.backend]
+        if target.params.get("namespace"):
+            matched, claims = _chosen_claims(target, names)
+            missing -= matched
+            found += claims
+            continue
         wanted = [each for each in target.params[option] if {each, f"{target.backend}:{each}"} & set(names)]
         missing -= {form for each in wanted for form in (each, f"{target.backend}:{each}")}
         if wanted:
@@ -74,19 +90,33 @@ def chosen(policy: Policy, names: Sequence[str]) -> tuple[Target, ...]:
     return tuple(found)
 
 
-def shown(policy: Policy) -> Desired:
-    """Return what backends are asked with to show all there is: one lists only what the keep rules would look at.
+def _chosen_claims(target: Target, names: Sequence[str]) -> tuple[set[str], list[Target]]:
+    """Return which names, ``namespace/claim``, may be claims of a target, and these claims: one target a namespace."""
+    matched: set[str] = set()
+    claims: dict[str, list[str]] = {}
+    prefix, allowed = f"{target.backend}:", target.params["pvc"]
+    for name in names:
+        plain = name[len(prefix) :] if name.startswith(prefix) else name
+        namespace, _slash, claim = plain.partition("/")
+        if claim and namespace in target.params["namespace"] and (not allowed or claim in allowed):
+            matched.add(name)
+            claims.setdefault(namespace, []).append(claim)
+    found = [
+        Target(target.backend, {**target.params, "namespace": [namespace], "pvc": chosen, "selector": None})
+        for namespace, chosen in claims.items()
+    ]
+    return matched, found
 
-    What returns of claims have set aside takes rights on volumes of the whole cluster, so it is not looked for.
-    """
-    asides = None if any(target.backend == "csi" for target in policy.targets) else RetentionPolicy()
-    return Desired(state="pruned", owner=policy.name, retention=policy.retention, asides=asides)
+
+def everything(policy: Policy) -> Desired:
+    """Return what makes backends look at all snapshots and asides: they leave out those for which there is no rule."""
+    return Desired(state="pruned", owner=policy.name, retention=RetentionPolicy(), asides=RetentionPolicy())
 
 
 def look(policy: Policy, targets: Sequence[Target], now: Callable[[], int]) -> tuple[Sequence[Situation], list[str]]:
     """Return what is there of each target, and warnings. Touches nothing."""
     several = Several(members(policy, targets, now))
-    desired = shown(policy)
+    desired = everything(policy)
     several.check(desired)
     with several.session(writing=False):
         found = several.situations(desired)
@@ -127,13 +157,17 @@ class Running:
         policy: what to run.
         now: seconds since the epoch.
         interrupts: installed already; holds signals back where they must wait.
+        shown: shows how far long work has got.
     """
 
-    def __init__(self, state: State, policy: Policy, now: Callable[[], int], interrupts: Interrupts) -> None:
+    def __init__(
+        self, state: State, policy: Policy, now: Callable[[], int], interrupts: Interrupts, shown: Shown | None = None
+    ) -> None:
         self._state = state
         self._policy = policy
         self._now = now
         self._interrupts = interrupts
+        self._shown = shown
         self._mark = state.mark(policy.name)
         self._last = state.thawed(f"{policy.name}.last")
         self._stack: hook_stack.Hooks | None = None
@@ -184,10 +218,14 @@ class Running:
         return self._recorded("rollback", work, wait)
 
     def is_due(self) -> bool:
-        """Say whether a moment of the schedule has passed since the last run that succeeded was begun."""
-        due = self._policy.last_due(self._now())
-        last = self._last.read() or {}
-        return due is not None and int(last.get("started_epoch", -1)) < due
+        """Say whether a moment of the schedule has passed since the last run that succeeded was begun.
+
+        A run of the future was noted by a clock that was wrong, and proves nothing.
+        """
+        now = self._now()
+        due = self._policy.last_due(now)
+        last = int((self._last.read() or {}).get("started_epoch", -1))
+        return due is not None and not due <= last <= now
 
     def recover(self) -> None:
         """Bring to an end what a killed run left: thaw, and write its line. The policy's lock has to be held."""
@@ -285,7 +323,7 @@ class Running:
         self._last.write(last)
 
     def _note(self, needed: Sequence[int]) -> None:
-        hooks = [dataclasses.asdict(each) for each in self._policy.hooks]
+        hooks = [dataclasses.asdict(each) for each in (self._stack.hooks if self._stack else ())]
         self._mark.write({"record": self.record, "needed": list(needed), "hooks": hooks})
 
     def _name(self, owner: str) -> str:
@@ -320,6 +358,9 @@ class Running:
         )
         with self._stack.around():
             self._reach(desired, policy.targets)
+        if self._stack.lost:
+            # It is not what it was meant to be, and must not be taken for it.
+            self._reach(Desired(state="absent", name=name, owner=owner), policy.targets)
 
     def _pruned(self) -> Desired:
         policy = self._policy
@@ -331,8 +372,13 @@ class Running:
 
     def _reach(self, desired: Desired, targets: Sequence[Target], dry_run: bool = False, **given: Any) -> None:
         keep_current = given.pop("keep_current", None)
-        several = Several(members(self._policy, targets or self._policy.targets, self._now, **given), keep_current)
-        reach = Reach(several, desired, self._now)
+        told: list[Watched] = []
+        report = (lambda *words, **more: told[0].report(*words, **more)) if self._shown else None
+        every = members(self._policy, targets or self._policy.targets, self._now, report, **given)
+        several = Several(every, keep_current)
+        if self._shown:
+            told.append(Watched(several, self._shown))
+        reach = Reach(told[0] if told else several, desired, self._now)
         try:
             several.check(desired)
             with several.session(writing=not dry_run):
@@ -344,6 +390,8 @@ class Running:
                 else:
                     reach.carry_out(AuditLog(None, self.record["who"]), False, self._interrupts.held)
         finally:
+            if self._shown:
+                self._shown.clear()
             self.warnings += several.warnings + reach.warnings
             self._tell(reach)
 
@@ -385,7 +433,7 @@ def verify(policy: Policy, name: str | None, now: Callable[[], int]) -> list[dic
     found: list[dict[str, Any]] = []
     for member in members(policy, policy.targets, now):
         backend: Any = member.backend
-        if member.label.split("-")[0] in _KEEPING and backend.store.exists():
+        if member.label.split("-")[0] in _COMPARING and backend.store.exists():
             import importlib
 
             kind = member.label.split("-")[0]
@@ -394,7 +442,7 @@ def verify(policy: Policy, name: str | None, now: Callable[[], int]) -> list[dic
             found += [{**each, "target": f"{member.label}:{each['target']}"} for each in results]
             continue
         several = Several([member])
-        desired = shown(policy)
+        desired = everything(policy)
         with contextlib.ExitStack() as stack:
             several.check(desired)
             stack.enter_context(several.session(writing=False))

@@ -17,7 +17,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..backends.btrfs.backend import BtrfsBackend
 from ..backends.btrfs.info import describe
 from ..backends.btrfs.options import BtrfsOptions
-from ..backends.stored.backend import canonical
+from ..backends.stored.paths import canonical
 from ..core.backend import Backend, Desired
 from ..engine import btrfs as engine
 from ..engine.desired import desired_state, not_negative

@@ -18,7 +18,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..backends.hostpath.backend import HostpathBackend
 from ..backends.hostpath.info import describe
 from ..backends.hostpath.options import HostpathOptions, HostTarget
-from ..backends.stored.backend import canonical
+from ..backends.stored.paths import canonical
 from ..core.backend import Backend, Desired
 from ..core.claims import only_here
 from ..engine import hostpath as engine

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.parameters import env_fallback
 
-from ..kube_login import MissingLibrary, secrets_of
+from ..kube_login import secrets_of
 
 
 def _option(*variables: str, **spec: Any) -> dict[str, Any]:
@@ -61,8 +61,3 @@ def connection_options(module: AnsibleModule) -> dict[str, Any]:
     options = {name: module.params[name] for name in ARGUMENT_SPEC}
     module.no_log_values.update(secrets_of(options))
     return options
-
-
-def missing_library(error: MissingLibrary) -> dict[str, str]:
-    """Return Ansible's own words for a Python package that is not there, as arguments for fail_json."""
-    return {"msg": missing_required_lib(error.library), "exception": error.traceback}

@@ -16,15 +16,14 @@ from typing import Any, Callable, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..core.errors import Blocked, RestorePointError, ToolError
+from ..core.errors import Blocked, MissingLibrary, RestorePointError, ToolError
 from ..interrupts import Interrupts
-from ..kube_login import MissingLibrary
 from ..lock import host_lock
 from ..process import find_program
 from ..setup import btrfs, lvm, zfs
 from ..setup.carry_out import carry_out
 from ..setup.plan import Plan, Step
-from .kubernetes import missing_library
+from .libraries import missing_library
 
 _LOCK_SECONDS = 60.0
 _TEXT: dict[str, Any] = {"type": "str"}
@@ -122,7 +121,7 @@ def run_btrfs() -> NoReturn:
         _need(module, "btrfs", "btrfs-progs", find_program(btrfs.PROGRAM) is not None)
         return btrfs.make_plan(wanted, btrfs.read(wanted), new_uuid)
 
-    _run_here(module, "btrfs", plan)
+    _run_here(module, "btrfs", plan, btrfs.clear_left)
 
 
 def _need(module: AnsibleModule, what: str, package: str, ready: bool) -> None:
@@ -134,11 +133,17 @@ def _need(module: AnsibleModule, what: str, package: str, ready: bool) -> None:
     module.warn(f"{what} is not installed here yet: this is what would be done on a host that has none of it.")
 
 
-def _run_here(module: AnsibleModule, kind: str, plan: Callable[[], Plan]) -> NoReturn:
-    """Run a module that sets up storage of this host, of which one run is under way at a time."""
+def _run_here(
+    module: AnsibleModule, kind: str, plan: Callable[[], Plan], clear: Callable[[], None] = lambda: None
+) -> NoReturn:
+    """Run a module that sets up storage of this host, of which one run is under way at a time.
+
+    ``clear`` takes away what killed runs have left. It comes first, but not in check mode.
+    """
 
     def act(done: list[Step]) -> Plan:
         with host_lock(kind, _LOCK_SECONDS, f"set up {kind}"):
+            clear()
             found = unblocked(kind, plan())
             carry_out(found, done)
             return found

@@ -18,13 +18,13 @@ from ansible.module_utils.basic import AnsibleModule
 
 from .. import linux
 from ..audit import AuditLog, Progress, current_user, foresee
+from ..backends.stored.paths import canonical
 from ..core.backend import Backend, Desired
-from ..core.errors import Blocked, InvalidInput, RestorePointError
+from ..core.errors import Blocked, InvalidInput, MissingLibrary, RestorePointError
 from ..core.run import RunFailed
 from ..engine.reach import Reach
 from ..interrupts import Interrupts
-from ..kube_login import MissingLibrary
-from .kubernetes import missing_library
+from .libraries import missing_library
 
 
 def now() -> int:
@@ -36,8 +36,6 @@ def clones_of(params: Mapping[str, Any], targets: Sequence[str]) -> dict[str, st
     """Return where the clone of each target goes, by canonical paths; nothing for other states. Raises InvalidInput."""
     if params["state"] != "cloned":
         return {}
-    from ..backends.stored.backend import canonical  # here: modules that have no store would load all of it
-
     clones = [canonical(path, "a clone") for path in params["clone"]]
     if len(clones) != len(targets) or len(set(clones)) != len(clones):
         raise InvalidInput(

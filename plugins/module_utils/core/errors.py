@@ -52,6 +52,19 @@ class ToolError(RestorePointError):
     """A program failed, hung, or printed what cannot be parsed."""
 
 
+class MissingLibrary(RestorePointError):
+    """A Python package is not installed. ``library`` is its name, ``traceback`` that of the failed import."""
+
+    def __init__(self, attempt: str, library: str, traceback: str) -> None:
+        super().__init__(
+            attempt,
+            f"the Python package {library} cannot be imported",
+            f"install {library} for the Python that runs the module",
+        )
+        self.library = library
+        self.traceback = traceback
+
+
 class Blocked(RestorePointError):
     """Facts forbid what was asked. Nothing was touched. ``blockers`` holds all of them, for all targets."""
 

@@ -53,12 +53,24 @@ class Several:
 
     def _of(self, change: Change) -> tuple[Member, Change]:
         """Return whose change it is, and what it is called there."""
-        label, _colon, target = change.target.partition(":")
+        label, target = self._split(change.target)
         member = self._by_label[label]
+        return member, self._own(member, change, target)
+
+    def _named(self, label: str, target: str) -> str:
+        """Return what a member's target is called here; `_split` takes it apart again."""
+        return f"{label}:{target}"
+
+    def _split(self, target: str) -> tuple[str, str]:
+        label, _colon, own = target.partition(":")
+        return label, own
+
+    def _own(self, member: Member, change: Change, target: str) -> Change:
+        """Return a change as its member knows it."""
         arguments = dict(change.arguments)
         if "keep_current" in arguments:
             arguments["keep_current"] = self._desired(member, Desired(state="rolled_back")).keep_current
-        return member, dataclasses.replace(change, target=target, arguments=arguments)
+        return dataclasses.replace(change, target=target, arguments=arguments)
 
     def check(self, desired: Desired) -> None:
         """Let every member check. See Backend."""
@@ -81,7 +93,7 @@ class Several:
     def situations(self, desired: Desired) -> Sequence[Situation]:
         """Return what is there, of all members. See Backend."""
         return [
-            _labelled(member.label, situation)
+            self._labelled(member.label, situation)
             for member in self.members
             for situation in member.backend.situations(self._desired(member, desired))
         ]
@@ -141,7 +153,7 @@ class Several:
 
     def spend(self, target: str, token: str) -> None:
         """See Backend."""
-        label, _colon, own = target.partition(":")
+        label, own = self._split(target)
         self._by_label[label].backend.spend(own, token)
 
     def undo(self, change: Change) -> None:
@@ -159,15 +171,14 @@ class Several:
         member, own = self._of(change)
         return member.backend.finish(own)
 
+    def _labelled(self, label: str, situation: Situation) -> Situation:
+        def labelled(target: str) -> str:
+            return self._named(label, target)
 
-def _labelled(label: str, situation: Situation) -> Situation:
-    def labelled(target: str) -> str:
-        return f"{label}:{target}"
-
-    return dataclasses.replace(
-        situation,
-        target=labelled(situation.target),
-        snapshots=tuple(dataclasses.replace(each, target=labelled(each.target)) for each in situation.snapshots),
-        asides=tuple(dataclasses.replace(each, target=labelled(each.target)) for each in situation.asides),
-        blockers=tuple(dataclasses.replace(each, target=labelled(each.target)) for each in situation.blockers),
-    )
+        return dataclasses.replace(
+            situation,
+            target=labelled(situation.target),
+            snapshots=tuple(dataclasses.replace(each, target=labelled(each.target)) for each in situation.snapshots),
+            asides=tuple(dataclasses.replace(each, target=labelled(each.target)) for each in situation.asides),
+            blockers=tuple(dataclasses.replace(each, target=labelled(each.target)) for each in situation.blockers),
+        )

@@ -14,7 +14,7 @@ from typing import Any, Callable
 
 from ..backends.btrfs.backend import BtrfsBackend
 from ..backends.btrfs.options import ASIDE, MOVE, BtrfsOptions
-from ..backends.stored.backend import canonical
+from ..backends.stored.paths import canonical
 from ..core.errors import InvalidInput
 from .desired import not_negative
 

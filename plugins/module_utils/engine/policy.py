@@ -20,6 +20,7 @@ from ..core.names import check_owner
 from ..core.retention import RetentionPolicy, parse_policy
 from ..core.schedule import Calendar, latest, parse_calendar, parse_cron
 from ..core.units import parse_duration
+from . import hook_kinds
 from .spec import KEEP_SPEC
 
 #: What a target may say beside its backend: those options of the module that belong to taking and keeping.
@@ -27,11 +28,20 @@ _OPTIONS = {
     "zfs": ("dataset", "recursive", "timeout", "lock_timeout"),
     "lvm": ("volume", "size", "data_limit", "metadata_limit", "command_timeout", "lock_timeout"),
     "btrfs": ("subvolume", "store", "recursive", "nested", "lock_timeout"),
-    "hostpath": ("path", "store", "exclude", "bandwidth_limit", "checksum", "require_consistent", "lock_timeout"),
+    "hostpath": (
+        *("path", "store", "exclude", "bandwidth_limit", "checksum", "require_consistent", "lock_timeout"),
+        *("namespace", "pvc", "selector", "node_name", "other_nodes", "kubeconfig", "context"),
+    ),
+    "csi": (
+        *("namespace", "pvc", "selector", "kubeconfig", "context", "snapshot_class", "deletion_policy", "group"),
+        *("group_snapshot_class", "timeout"),
+    ),
 }
 #: The option that names the targets themselves.
-TARGET_OPTION = {"zfs": "dataset", "lvm": "volume", "btrfs": "subvolume", "hostpath": "path"}
-_LATER = {"pve": "guests of Proxmox VE", "csi": "CSI volumes"}
+TARGET_OPTION = {"zfs": "dataset", "lvm": "volume", "btrfs": "subvolume", "hostpath": "path", "csi": "namespace"}
+#: Backends whose targets may be named as claims of Kubernetes, in ``namespace`` and what goes with it.
+_CLAIMS = ("hostpath", "csi")
+_LATER = {"pve": "guests of Proxmox VE"}
 
 _POLICY_KEYS = (
     *("name", "description", "targets", "schedule", "timezone", "keep", "min_keep", "min_age", "max_delete"),
@@ -40,6 +50,7 @@ _POLICY_KEYS = (
 _HOOK_KEYS = {
     "command": ("kind", "name", "before", "after", "timeout"),
     "fsfreeze": ("kind", "name", "path", "timeout"),
+    **{kind: ("kind", "name", "timeout", *keys) for kind, keys in hook_kinds.KINDS.items()},
 }
 _HOOK_TIMEOUT = "60s"
 
@@ -57,7 +68,8 @@ class Hook:
     """What is done before and after the snapshots are taken. ``timeout`` is in seconds, for each of the two.
 
     ``command`` runs the argument lists ``before`` and ``after`` (one may be empty); ``fsfreeze`` freezes the filesystem
-    of ``path``.
+    of ``path``. ``params`` has the keys of the kinds in `hook_kinds`, with their defaults. ``token`` is of one run: by
+    it the after-hook finds what the before-hook holds, also from another process.
     """
 
     kind: str
@@ -66,6 +78,8 @@ class Hook:
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     path: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    token: str = ""
 
 
 @dataclass(frozen=True)
@@ -312,15 +326,24 @@ def _targets(read: _Reader) -> tuple[Target, ...]:
         target = _target(inner)
         if target is None:
             continue
-        # Two sessions of one lock would wait for each other.
-        lock = (target.backend, target.params.get("store"))
-        if first.setdefault(lock, number) != number:
-            named = TARGET_OPTION[target.backend]
-            where = f"{target.backend} and this store" if lock[1] else target.backend
-            inner.fault("", f"targets[{first[lock]}] is of {where} already; name all of them in its {named}, "
-                            "or make another policy for other options")  # fmt: skip
+        for lock, where in _locks(target).items():
+            if first.setdefault(lock, number) != number:
+                named = "pvc" if target.backend == "csi" else TARGET_OPTION[target.backend]
+                inner.fault("", f"targets[{first[lock]}] is of {where} already; name all of them in its {named}, "
+                                "or make another policy for other options")  # fmt: skip
         found.append(target)
     return tuple(found)
+
+
+def _locks(target: Target) -> dict[tuple[str, Any], str]:
+    """Return what only one entry of a policy may be of, each with words.
+
+    Two sessions of one lock would wait for each other, and one claim has one snapshot of a name.
+    """
+    if target.backend == "csi":
+        return {("csi", each): f"csi and namespace {each}" for each in target.params["namespace"]}
+    store = target.params.get("store")
+    return {(target.backend, store): f"{target.backend} and this store" if store else target.backend}
 
 
 def _target(read: _Reader) -> Target | None:
@@ -339,14 +362,28 @@ def _target(read: _Reader) -> Target | None:
     for option, spec in specification(backend).items():
         params[option] = _option(read, option, spec)
     named = TARGET_OPTION[backend]
-    if not read.data.get(named):
+    if not read.data.get(named) and not (backend == "hostpath" and read.data.get("namespace")):
         read.fault(named, "it is missing")
+    if backend in _CLAIMS:
+        _check_claims(read)
     return Target(backend, params) if len(read.faults) == before and _meant(read, backend, params) else None
+
+
+def _check_claims(read: _Reader) -> None:
+    """Note where claims are named in a way that has two meanings, or none."""
+    given = {key for key in ("path", "namespace", "pvc", "selector") if read.data.get(key)}
+    if {"path", "namespace"} <= given:
+        read.fault("namespace", "path names the directories already; give one of the two")
+    if {"pvc", "selector"} <= given:
+        read.fault("selector", "pvc names the claims already; give one of the two")
+    for key in sorted(given & {"pvc", "selector"} if "namespace" not in given else ()):
+        read.fault(key, "it lacks namespace, in which the claims are")
 
 
 def _meant(read: _Reader, backend: str, params: Mapping[str, Any]) -> bool:
     """Let the backend's own reader object, such as to a size that is none. It touches no storage."""
-    made = read.tried("", lambda: engine(backend).backend_of(params, lambda: 0))
+    module = engine(backend)
+    made = read.tried("", lambda: getattr(module, "unasked", module.backend_of)(params, lambda: 0))
     return made is not None
 
 
@@ -360,7 +397,7 @@ def engine(backend: str) -> Any:
 def specification(backend: str) -> dict[str, Any]:
     """Return the options of a backend's module, as AnsibleModule takes them."""
     module = engine(backend)
-    return {**module.TARGET_SPEC, **module.OPTION_SPEC}
+    return {**module.TARGET_SPEC, **module.OPTION_SPEC, **getattr(module, "CLAIM_SPEC", {})}
 
 
 def _option(read: _Reader, option: str, spec: Mapping[str, Any]) -> Any:
@@ -417,12 +454,20 @@ def _hook(read: _Reader, number: int, targets: Sequence[Target]) -> Hook:
         before=read.texts("before", one_is_enough=False),
         after=read.texts("after", one_is_enough=False),
         path=read.get("path", str, "", "a path"),
+        params=_hook_params(read, hook_kinds.KINDS.get(kind, {})),
     )
     if kind == "command" and not read.data.get("before") and not read.data.get("after"):
         read.fault("", "it has neither before nor after; each is a program with its arguments, as a list")
     if kind == "fsfreeze":
         _check_freeze(read, hook, targets)
     return hook
+
+
+def _hook_params(read: _Reader, keys: Mapping[str, hook_kinds.Key]) -> dict[str, Any]:
+    values = {name: read.get(name, key.kind, key.default, key.words) for name, key in keys.items()}
+    for name, reason in hook_kinds.faults(values, keys):
+        read.fault(name, reason)
+    return values
 
 
 def _check_freeze(read: _Reader, hook: Hook, targets: Sequence[Target]) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 
 from .. import mounts, process
 from ..core.errors import InvalidInput, ToolError
+from ..lock import held
 from . import mounting
 from .disks import (
     TIMEOUT,
@@ -40,6 +41,8 @@ from .mounting import Place
 from .plan import Inside, Plan, Word, named
 
 PROGRAM = "btrfs"
+#: Where the tops of filesystems are mounted out of sight: a folder whose name begins so, with the pid of the run.
+_RUN, _PLACE = "/run", "restorepoint-btrfs-"
 _LABEL = re.compile(r"[A-Za-z0-9_.+-]{1,255}")
 _LINE = re.compile(r"ID (\d+) gen \d+ (?:cgen \d+ )?(?:parent \d+ )?top level \d+ path (.+)")
 #: Of mkfs.btrfs(8), less raid5 and raid6, which its own manual calls unfit for use.
@@ -183,16 +186,30 @@ def parse_subvolumes(output: str, attempt: str) -> frozenset[str]:
 def mounted_top(node: str, options: str = "rw") -> Iterator[str]:
     """Mount the top of a Btrfs filesystem out of sight, and give the place. Raises ToolError."""
     attempt = f"look into the Btrfs filesystem on {node}"
-    place = tempfile.mkdtemp(prefix="restorepoint-btrfs-", dir="/run")
+    place = tempfile.mkdtemp(prefix=f"{_PLACE}{os.getpid()}-", dir=_RUN)
     try:
         argv = ["mount", "-t", "btrfs", "-o", f"subvolid=5,{options}", node, place]
-        process.run(argv, timeout=TIMEOUT, attempt=attempt)
+        process.run(argv, timeout=TIMEOUT, attempt=attempt, keep=held())
         try:
             yield place
         finally:
-            process.run(["umount", place], timeout=TIMEOUT, attempt=attempt)
+            process.run(["umount", place], timeout=TIMEOUT, attempt=attempt, keep=held())
     finally:
         os.rmdir(place)
+
+
+def clear_left() -> None:
+    """Unmount what killed runs have left mounted out of sight. Call it with the lock held. Raises ToolError."""
+    for name in os.listdir(_RUN):
+        pid = name[len(_PLACE) :].partition("-")[0]
+        if not name.startswith(_PLACE) or not pid.isdigit() or os.path.exists(f"/proc/{pid}"):
+            continue
+        place = os.path.join(_RUN, name)
+        if mounts.is_mount_point(mounts.read_mounts(), place):
+            attempt = f"unmount {place}, which a killed run has left"
+            process.run(["umount", place], timeout=TIMEOUT, attempt=attempt, keep=held())
+        with contextlib.suppress(OSError):  # something that is not ours lies in it, or it is gone already
+            os.rmdir(place)
 
 
 def make_plan(wanted: Wanted, host: Host, new_uuid: Callable[[], str]) -> Plan:

@@ -13,6 +13,7 @@ import contextlib
 
 from .. import process
 from ..core.errors import ToolError
+from ..lock import held
 from . import fstab
 from .btrfs import mounted_top
 from .disks import loop_of
@@ -40,7 +41,7 @@ def carry_out(plan: Plan, done: list[Step], fstab_path: str = fstab.FSTAB) -> No
                 fstab.write(step.entry, fstab_path)
             else:
                 argv = [word_of(word) for word in step.argv]
-                process.run(argv, timeout=TIMEOUT, attempt=f"{step.action}, for {step.target}")
+                process.run(argv, timeout=TIMEOUT, attempt=f"{step.action}, for {step.target}", keep=held())
             done.append(step)
 
 

@@ -73,6 +73,9 @@ class Applier:
             try:
                 if request.verb == "create":
                     self.client.create(attempt, request.resource, request.namespace, self._marked(request.body))
+                elif request.verb == "delete":
+                    uid = str(request.body["metadata"]["uid"])
+                    self.client.delete(attempt, request.resource, request.namespace, request.name, uid)
                 else:
                     self.client.patch(attempt, request.resource, request.namespace, request.name, request.body)
                 return

@@ -44,7 +44,10 @@ Word = Union[str, Attached, Inside]
 
 @dataclass(frozen=True)
 class Request:
-    """One change of an object in a Kubernetes cluster: ``create``, or ``patch``, which merges the body into it."""
+    """One change of an object in a Kubernetes cluster.
+
+    ``create``, ``patch``, which merges the body into it, or ``delete``, of the object whose metadata the body has.
+    """
 
     verb: str
     resource: Resource

@@ -111,14 +111,14 @@ def test_a_call_may_be_answered_with_any_status(server, root, code):
 
 
 def test_a_call_may_be_slow_and_holds_nobody_else_up(server, root):
-    server.faults.at(CREATE, 1, faults.slow(3))
+    server.faults.at(CREATE, 1, faults.slow(5))
     begun = time.monotonic()
     thread = threading.Thread(target=root.post, args=(SNAPSHOT,), kwargs={"snapname": "s1"})
     thread.start()
     Client(server).get("/version")
-    assert time.monotonic() - begun < 2.9
+    assert thread.is_alive()
     thread.join()
-    assert time.monotonic() - begun >= 3
+    assert time.monotonic() - begun >= 5
 
 
 def test_tickets_may_end_in_the_middle(server, root):

@@ -47,6 +47,23 @@ def test_a_creation_that_fails_cleans_up_after_itself(server, root):
     assert root.create("s1", path) == "OK"
 
 
+def test_the_chain_of_a_running_vm_of_an_old_machine_version_is_not_touched(server, root):
+    guest, path = server.add_qemu(120, storage="chain"), ONE.format(120)
+    assert root.create("s1", path) == "OK"
+    guest.machine = "pc-i440fx-9.2+pve1"
+    words = (
+        "storage for 'chain:120/vm-120-disk-0.qcow2' is configured for snapshots as a volume chain - this requires"
+        " QEMU machine version >= 10.0. See https://pve.proxmox.com/wiki/QEMU_Machine_Version_Upgrade"
+    )
+    assert root.create("s2", path).strip() == words
+    assert (guest.lock, list(guest.snapshots)) == (None, ["s1"])
+    assert root.remove("s1", path).strip() == words
+    assert (guest.lock, guest.snapshots["s1"]["snapstate"]) == ("snapshot-delete", "delete")
+    server.unlock(120)
+    guest.running = False
+    assert root.remove("s1", path) == "OK"
+
+
 def test_a_creation_whose_worker_is_killed_leaves_lock_and_section(server, root):
     kill(server, CREATE, "commit")
     assert root.create("s1") == "unexpected status"

@@ -11,6 +11,9 @@ many of them), `reading` (what is there), `preflight` (why something would fail)
 
 Each claim is a target, ``namespace/claim``. All of a call are created first and waited for together, so that they lie
 as close as the storage lets them, and so that waiting costs one watch.
+
+What is about returns, and about explaining what does not go on, is imported when it is needed: it is more than half of
+this folder, and Python compiles a module's files anew in each run.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from ...core import backend as core
 from ...core.backend import Blocker, Change, Desired, Outcome, Situation
@@ -31,8 +34,7 @@ from ...deadline import Deadline
 from ...kube import Access, KubeClient
 from ...kube_login import KubeError
 from ...kube_resources import VOLUMES
-from . import preflight, returns
-from .explain import Explain
+from . import preflight
 from .groups import Groups, equalities
 from .making import Making
 from .objects import (
@@ -51,10 +53,10 @@ from .objects import (
 from .operations import Item, Operations
 from .options import SECONDS_EACH, CsiOptions, Selection
 from .reading import Facts, Needs, read
-from .returning.asides import open_journal, survey
-from .returning.journal import NAMESPACE
-from .returning.swap import Swap
-from .returns import Returns
+
+if TYPE_CHECKING:
+    from .explain import Explain
+    from .returns import Returns
 
 #: Seconds for which an API server that is away is asked again, at most; no longer than the timeout.
 PATIENCE = 60.0
@@ -127,11 +129,15 @@ class CsiBackend:
         self._client = self._connect(min(PATIENCE, self.options.timeout))
         deadline = Deadline(self.options.timeout)
         self._writing = writing
-        explain = Explain(self._client, now=self._now)
         self._operations = Operations(
-            self._client, self.selection.namespace, deadline, explain, self.options.progress, self._sleep
+            self._client, self.selection.namespace, deadline, self._explain, self.options.progress, self._sleep
         )
         yield
+
+    def _explain(self) -> Explain:
+        from .explain import Explain
+
+        return Explain(self.client, now=self._now)
 
     @property
     def client(self) -> KubeClient:
@@ -173,7 +179,9 @@ class CsiBackend:
         asides = self._means_asides(desired)
         needed = preflight.wanted_access(self.selection.namespace, desired, self.options, asides)
         if desired.state == "rolled_back":
-            needed.update(returns.wanted_access(self.selection.namespace, desired, self.options))
+            from .returns import wanted_access
+
+            needed.update(wanted_access(self.selection.namespace, desired, self.options))
         denied = self._denied(needed)
         must_exist = desired.state == "present" and self.options.import_handle is None
         must_match = desired.state in ("present", "rolled_back", "cloned")
@@ -181,12 +189,17 @@ class CsiBackend:
         if desired.state == "rolled_back" and not self.options.call_off:
             self._recover()
         self.facts = facts = read(self.client, self.selection, needs, must_exist, must_match)
+        self.warnings += [
+            f"claim {facts.target(each)} is left out: it is not bound, or being deleted" for each in facts.left_out
+        ]
         self.operations.deadline.postpone(SECONDS_EACH * max(0, len(facts.wanted) - 1))
         groups = Groups(self.operations, self.selection.selector, self.options.group_snapshot_class)
         self._making = Making(self.operations, facts, self.options, self._meta(desired), groups)
         if desired.state == "rolled_back":
             self._add_missing()
         if desired.state == "rolled_back" or asides:
+            from .returns import Returns
+
             self._returns = Returns(self.operations, facts, self.options, desired, self._now, self._sleep)
         if desired.state == "rolled_back":
             self.returns.look()
@@ -199,6 +212,8 @@ class CsiBackend:
         """Complete or call off what dead runs have left of returns, but in check mode."""
         if not self._writing:
             return
+        from .returning.swap import Swap
+
         operations = self.operations
         namespace, deadline, why = self.selection.namespace, operations.deadline, operations.why
         swap = Swap(self.client, namespace, deadline, self._now, self._sleep, why)
@@ -209,6 +224,8 @@ class CsiBackend:
 
     def _add_missing(self) -> None:
         """Add claims that a selector means and that are missing in the middle of a return."""
+        from .returning.asides import open_journal
+
         wanted = equalities(self.selection.selector)
         for volume in self.facts.volumes.values() if wanted else ():
             with contextlib.suppress(StoreError):
@@ -483,6 +500,9 @@ class CsiBackend:
 
     def listed_asides(self) -> list[Snapshot]:
         """Return what returns kept aside of the claims that are meant."""
+        from .returning.asides import survey
+        from .returning.journal import NAMESPACE
+
         try:
             selector = f"{NAMESPACE}={self.selection.namespace}"
             volumes = self.client.list_objects("list the volumes that returns kept", VOLUMES, selector=selector).items

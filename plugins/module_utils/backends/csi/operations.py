@@ -11,31 +11,36 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from ...core.errors import RestorePointError
 from ...deadline import Deadline
 from ...kube import KubeClient
 from ...kube_login import KubeError
 from ...kube_resources import CLAIMS, CONTENTS, SNAPSHOTS, Resource
-from .explain import Explain
 from .objects import error_of, is_ready, status_of
 from .options import Report
 from .watching import Waiter
+
+if TYPE_CHECKING:
+    from .explain import Explain
 
 Item = Mapping[str, Any]
 _ROLE = "the role restorepoint.core.csi_snapshots installs it"
 
 
 class Operations:
-    """What can be done in one namespace until a deadline."""
+    """What can be done in one namespace until a deadline.
+
+    ``explain`` makes what explains objects that do not go on; it is called when there is one.
+    """
 
     def __init__(
         self,
         client: KubeClient,
         namespace: str,
         deadline: Deadline,
-        explain: Explain,
+        explain: Callable[[], Explain],
         report: Report | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -103,7 +108,7 @@ class Operations:
 
     def why(self, items: Sequence[Item]) -> Mapping[str, Sequence[str]]:
         """Return for each object's uid why it does not go on."""
-        return self._explain.why(items) if items else {}
+        return self._explain().why(items) if items else {}
 
     def wait_bound(self, names: Mapping[str, str]) -> dict[str, Item | RestorePointError]:
         """Wait until claims are bound. ``names`` as in wait_ready: the claim in words for each name."""

@@ -58,6 +58,8 @@ class Facts:
     contents: dict[str, Item] = field(default_factory=dict)
     storage_classes: dict[str, Item] = field(default_factory=dict)
     quotas: list[Item] = field(default_factory=list)
+    #: Claims of a call that means every claim, which have nothing that could be taken: not bound, or being deleted.
+    left_out: list[str] = field(default_factory=list)
 
     def target(self, claim: str) -> str:
         """Return what a claim is called in plans and results."""
@@ -129,6 +131,8 @@ def read(client: KubeClient, selection: Selection, needs: Needs, must_exist: boo
 
 def _selected(client: KubeClient, selection: Selection, facts: Facts, must_match: bool) -> list[str]:
     """Return the claims that a selector means, or all of the namespace."""
+    if selection.selector is None and must_match:
+        return _every(facts)
     if selection.selector is None:
         return sorted({*facts.claims, *(claim for claim in facts.snapshots if claim)})
     attempt = f"list the claims of namespace {selection.namespace!r}"
@@ -138,6 +142,22 @@ def _selected(client: KubeClient, selection: Selection, facts: Facts, must_match
             f"find claims in namespace {selection.namespace!r}",
             f"the selector {selection.selector!r} matches none",
             "compare it with the output of kubectl get pvc --show-labels",
+        )
+    return found
+
+
+def _every(facts: Facts) -> list[str]:
+    """Return all claims that hold something; the others are left out."""
+    found: list[str] = []
+    for name, claim in sorted(facts.claims.items()):
+        bound = status_of(claim).get("phase") == "Bound" and not claim["metadata"].get("deletionTimestamp")
+        (found if bound else facts.left_out).append(name)
+    if not found:
+        others = f"only {', '.join(facts.left_out)}, not bound or being deleted" if facts.left_out else "none"
+        raise InvalidInput(
+            f"find claims in namespace {facts.namespace!r}",
+            f"there are {others}",
+            "see kubectl get pvc, or take this namespace out",
         )
     return found
 

@@ -19,6 +19,7 @@ from typing import Any
 from ... import mounts as mount_table
 from ... import process
 from ...core.errors import RestorePointError
+from ...lock import held
 from ...mounts import Mount
 from ...users import find_users
 
@@ -151,7 +152,9 @@ def unmount(mounts: Sequence[Mount], target: str, timeout: float) -> None:
         for mount in reversed(mounts):
             attempt = f"unmount {mount.mount_point} to return {target}"
             remedy = "stop what uses it, and run it again"
-            process.run(["umount", "--", mount.mount_point], timeout=timeout, attempt=attempt, remedy=remedy)
+            process.run(
+                ["umount", "--", mount.mount_point], timeout=timeout, attempt=attempt, remedy=remedy, keep=held()
+            )
             done.append(mount)
     except BaseException:
         with contextlib.suppress(RestorePointError):
@@ -168,7 +171,7 @@ def mount_again(notes: Sequence[Mapping[str, Any]], target: str, timeout: float)
         attempt = f"mount {target} at {point} again"
         remedy = f"mount it by hand: mount /dev/{target} {point}"
         command = ["mount", "-t", str(each["type"]), "-o", str(each["options"]), "--", f"/dev/{target}", point]
-        process.run(command, timeout=timeout, attempt=attempt, remedy=remedy)
+        process.run(command, timeout=timeout, attempt=attempt, remedy=remedy, keep=held())
 
 
 def boot_id() -> str:

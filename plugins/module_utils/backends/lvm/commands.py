@@ -4,8 +4,8 @@
 
 """Runs the tools of LVM: one report, and the commands that change something. Called by the rest of this backend.
 
-Every command answers its own questions (``--yes``), has no stdin and a timeout: one that waits for another tool's lock,
-or for a disk that does not answer, is stopped and named, and never waited for forever.
+Every command answers its own questions (``--yes``), has an empty stdin and a timeout: one that waits for another tool's
+lock, or for a disk that does not answer, is stopped and named, and never waited for forever.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from ... import process
 from ...core.errors import ToolError
+from ...lock import held
 from .names import mapper_name
 from .report import FIELDS, Report, Volume, parse_report
 
@@ -44,7 +45,9 @@ class Lvm:
 
     def change(self, program: str, *arguments: str, attempt: str, remedy: str = REMEDY) -> process.Completed:
         """Run a command that changes something. Raises ToolError."""
-        return process.run([program, "--yes", *arguments], timeout=self.timeout, attempt=attempt, remedy=remedy)
+        return process.run(
+            [program, "--yes", *arguments], timeout=self.timeout, attempt=attempt, remedy=remedy, keep=held("lvm")
+        )
 
     def autoactivates(self, path: str) -> bool:
         """Say whether a volume is activated at boot. LVM before 2.03.12 knows no other volumes, and no such field."""

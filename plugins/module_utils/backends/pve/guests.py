@@ -17,8 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...core.errors import InvalidInput, RestorePointError
-from ...kube_login import MissingLibrary
+from ...core.errors import InvalidInput, MissingLibrary, RestorePointError
 from ...pve import PveError
 from .metadata import LXC, QEMU
 

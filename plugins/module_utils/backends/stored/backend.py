@@ -507,19 +507,6 @@ def check_side_by_side(paths: Sequence[str]) -> None:
                 )
 
 
-def canonical(path: str, what: str) -> str:
-    """Return an absolute path without links above its last name. Raises InvalidInput for a relative or strange one."""
-    if not path.startswith("/"):
-        raise InvalidInput(f"use {path!r} as {what}", "it is relative", "give it from / on")
-    if "\0" in path:
-        raise InvalidInput(f"use {path!r} as {what}", "it holds a NUL character", "give a path that can exist")
-    above, name = os.path.split(path.rstrip("/"))
-    if name in ("", ".", ".."):
-        return "/" + os.path.realpath(path).lstrip("/")
-    # Links are resolved before "..", as the kernel does it. Two slashes at the beginning are one here.
-    return os.path.join("/" + os.path.realpath(above or "/").lstrip("/"), name)
-
-
 def _free_aside(folder: Folder, name: str) -> str:
     """Return the first name of its kind that no aside of the same second has."""
     there = set(names_in(folder.fd))

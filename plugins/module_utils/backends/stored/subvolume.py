@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from ... import linux, mounts, process
 from ...core.errors import ToolError
+from ...lock import held
 
 #: The inode number of a subvolume's root directory (BTRFS_FIRST_FREE_OBJECTID in btrfs_tree.h).
 _ROOT_INODE = 256
@@ -143,20 +144,20 @@ def snapshot(source: str, dest: str, read_only: bool) -> None:
     if os.path.lexists(dest):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), dest)
     argv = ["btrfs", "subvolume", "snapshot", *(["-r"] if read_only else []), "--", source, dest]
-    process.run(argv, timeout=_TIMEOUT, attempt=f"take a subvolume snapshot of {source}")
+    process.run(argv, timeout=_TIMEOUT, attempt=f"take a subvolume snapshot of {source}", keep=held())
 
 
 def delete_subvolume(path: str) -> None:
     """Delete a subvolume, with those in it, and wait until that is on disk. Raises OSError or ToolError."""
     argv = ["btrfs", "subvolume", "delete", "--commit-after", "--"]
     argv += [os.path.join(path, each) for each in reversed(tree(path))]
-    process.run([*argv, path], timeout=_TIMEOUT, attempt=f"delete the subvolume {path}")
+    process.run([*argv, path], timeout=_TIMEOUT, attempt=f"delete the subvolume {path}", keep=held())
 
 
 def set_read_only(path: str) -> None:
     """Make a subvolume read-only. Raises ToolError."""
     argv = ["btrfs", "property", "set", "-ts", path, "ro", "true"]
-    process.run(argv, timeout=_TIMEOUT, attempt=f"make the subvolume {path} read-only")
+    process.run(argv, timeout=_TIMEOUT, attempt=f"make the subvolume {path} read-only", keep=held())
 
 
 def default_number(path: str) -> int:
@@ -172,7 +173,7 @@ def default_number(path: str) -> int:
 def set_default(path: str) -> None:
     """Make a subvolume the default one. Raises ToolError."""
     argv = ["btrfs", "subvolume", "set-default", path]
-    process.run(argv, timeout=_TIMEOUT, attempt=f"make {path} the default subvolume")
+    process.run(argv, timeout=_TIMEOUT, attempt=f"make {path} the default subvolume", keep=held())
 
 
 def show(path: str) -> Subvolume:

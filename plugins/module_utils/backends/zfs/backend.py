@@ -293,7 +293,9 @@ class ZfsBackend(Immediate):
                 asides.append((change, aside))
             else:
                 by_target.setdefault(change.target, []).append(change)
-        for target, group in by_target.items():
+        for number, (target, group) in enumerate(by_target.items()):
+            if self.options.progress is not None:
+                self.options.progress("destroy", {"done": number, "of": len(by_target)})
             bytes_freed = self._destroy_of(target, group, failed)
             if bytes_freed is not None:
                 freed[target] = bytes_freed

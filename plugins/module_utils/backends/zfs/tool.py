@@ -16,10 +16,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ... import process
 from ...core.errors import ToolError
+from ...lock import held
 
 #: Linux takes 128 KiB for one argument (MAX_ARG_STRLEN), and for all of them with the environment ARG_MAX.
 LONGEST_ARGUMENT = 120_000
 _SPARE = 64 * 1024
+#: What `zfs list` says of missing names is read as a whole: a line for each of a command full of names.
+MISSING_BYTES = 16 * 1024 * 1024
 _NOT_THERE = re.compile(r"cannot open '(?P<name>[^']*)': (dataset does not exist|no such pool or dataset)")
 #: What to do where `zfs` ends well and has not done what it was told.
 NOT_DONE = "see that `zfs` is OpenZFS's own program and no wrapper around it, and look at `zpool status`"
@@ -45,12 +48,21 @@ class Zfs:
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
 
-    def run(self, *arguments: str, attempt: str, ok: Sequence[int] = (0,)) -> process.Completed:
+    def run(
+        self, *arguments: str, attempt: str, ok: Sequence[int] = (0,), stderr_bytes: int = process.KEPT_STDERR
+    ) -> process.Completed:
         """Run `zfs`; return what it printed. Raises ToolError, with the way out of what is well known."""
-        return self.run_program("zfs", *arguments, attempt=attempt, ok=ok)
+        return self.run_program("zfs", *arguments, attempt=attempt, ok=ok, stderr_bytes=stderr_bytes)
 
-    def run_program(self, program: str, *arguments: str, attempt: str, ok: Sequence[int] = (0,)) -> process.Completed:
-        """Run `zfs`, `zpool`, `mount` or `umount`. See ``run``."""
+    def run_program(
+        self,
+        program: str,
+        *arguments: str,
+        attempt: str,
+        ok: Sequence[int] = (0,),
+        stderr_bytes: int = process.KEPT_STDERR,
+    ) -> process.Completed:
+        """Run `zfs`, `zpool`, `mount` or `umount`. See ``run``, and process.run."""
         if process.find_program(program) is None:
             raise ToolError(
                 attempt,
@@ -60,7 +72,14 @@ class Zfs:
                 else f"install {program}",
             )
         try:
-            return process.run([program, *arguments], timeout=self.timeout, attempt=attempt, ok=ok)
+            return process.run(
+                [program, *arguments],
+                timeout=self.timeout,
+                attempt=attempt,
+                ok=ok,
+                stderr_bytes=stderr_bytes,
+                keep=held(),
+            )
         except ToolError as error:
             for pattern, remedy in _WAYS_OUT:
                 if pattern.search(error.reason):
@@ -90,7 +109,7 @@ class Zfs:
         rows: list[list[str]] = []
         for batch in batches(names):
             options = ["-t", kinds, "-o", ",".join(columns), *arguments]
-            done = self.run("list", "-Hp", *options, *batch, attempt=attempt, ok=(0, 1))
+            done = self.run("list", "-Hp", *options, *batch, attempt=attempt, ok=(0, 1), stderr_bytes=MISSING_BYTES)
             found = list(parse_table(done.stdout, columns, attempt))
             missing = set(missing_names(done.stderr))
             unexplained = set(batch) - missing - {row[0] for row in found}

@@ -69,6 +69,8 @@ class FakeCluster(FakeKube):
         self.lose = 0
         self.cut_watches = 0
         self.lag = lag
+        #: Gives the dates of what is made, in seconds since the epoch.
+        self.clock: Callable[[], float] = time.time
         self._controllers = list(controllers)
         self._log: list[tuple[int, str, Key, dict[str, Any]]] = []
         self._forgotten = 0
@@ -261,7 +263,7 @@ class FakeCluster(FakeKube):
         number = next(self._numbers)
         if namespace and plural not in _CLUSTER_SCOPED:
             metadata["namespace"] = namespace
-        now = datetime.datetime.now(tz=datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = datetime.datetime.fromtimestamp(self.clock(), datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         metadata.setdefault("uid", f"uid-{number}")
         metadata.setdefault("creationTimestamp", now)
         if plural == "persistentvolumeclaims":

@@ -146,14 +146,16 @@ class FakeKube:
     """The server. Use it as a context manager; ``url`` is where it listens.
 
     ``faults`` are answered first, one for each request, as (status, headers), with ``fault_message``. ``forbidden``
-    holds (verb, resource). ``raw`` is a body sent instead of every answer. ``delay`` is in seconds.
+    holds (verb, resource). ``raw`` is a body sent instead of every answer. ``delay`` is in seconds. ``clients``: only
+    those are let in that show this certificate as theirs.
     """
 
-    def __init__(self, certificate: Path, port: int = 0) -> None:
+    def __init__(self, certificate: Path, port: int = 0, clients: bool = False) -> None:
         self.certificate = certificate
         self.claims: list[dict[str, Any]] = []
         self.volumes: list[dict[str, Any]] = []
         self.authorization = f"Bearer {TOKEN}"
+        self.lets_in_anybody = False
         self.faults: list[tuple[int, dict[str, str]]] = []
         self.fault_message = "the test says so"
         self.forbidden: set[tuple[str, str]] = set()
@@ -163,6 +165,9 @@ class FakeKube:
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
+        if clients:
+            context.load_verify_locations(certificate)
+            context.verify_mode = ssl.CERT_REQUIRED
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self.url = f"https://127.0.0.1:{self._server.server_address[1]}"
 
@@ -199,7 +204,7 @@ class FakeKube:
         if self.faults:
             status, headers = self.faults.pop(0)
             return status, headers, status_of(status, self.fault_message)
-        if request.headers.get("Authorization") != self.authorization:
+        if not self.lets_in_anybody and request.headers.get("Authorization") != self.authorization:
             return 401, {}, status_of(401, "Unauthorized")
         if request.path in _DISCOVERY:
             return 200, {}, _DISCOVERY[request.path]

@@ -16,12 +16,12 @@ import pytest
 
 from ansible_collections.restorepoint.core.plugins.module_utils import kube, kube_claims
 from ansible_collections.restorepoint.core.plugins.module_utils.core.claims import ClaimError
-from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import InvalidInput, RestorePointError
-from ansible_collections.restorepoint.core.plugins.module_utils.kube_login import (
-    KubeError,
+from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import (
+    InvalidInput,
     MissingLibrary,
-    secrets_of,
+    RestorePointError,
 )
+from ansible_collections.restorepoint.core.plugins.module_utils.kube_login import KubeError, secrets_of
 from ansible_collections.restorepoint.core.plugins.module_utils.kube_resources import CLAIMS, VOLUMES
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.fake_kube import (
     TOKEN,

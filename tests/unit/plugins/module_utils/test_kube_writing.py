@@ -2,10 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The door to Kubernetes: creating, changing, removing and watching, against a real HTTPS server on loopback."""
+"""The door to Kubernetes: creating, changing, removing and watching, against a real HTTPS server on loopback.
+
+With both ways to a server: the kubernetes package, and the standard library alone.
+"""
 
 from __future__ import annotations
 
+import json
 import threading
 
 import pytest
@@ -13,7 +17,7 @@ import pytest
 from ansible_collections.restorepoint.core.plugins.module_utils import kube
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.watching import Waiter
 from ansible_collections.restorepoint.core.plugins.module_utils.deadline import Deadline
-from ansible_collections.restorepoint.core.plugins.module_utils.kube_login import KubeError
+from ansible_collections.restorepoint.core.plugins.module_utils.kube_login import KubeError, log_in_alone
 from ansible_collections.restorepoint.core.plugins.module_utils.kube_resources import (
     CLAIMS,
     GROUP_SNAPSHOT_GROUP,
@@ -37,10 +41,14 @@ def server(certificate):
         yield fake
 
 
-@pytest.fixture
-def client(server):
-    options = {"host": server.url, "api_key": TOKEN, "ca_cert": str(server.certificate)}
-    return kube.KubeClient(options, timeout=5.0, sleep=lambda seconds: None)
+@pytest.fixture(params=["kubernetes package", "standard library"])
+def client(request, server, tmp_path):
+    if request.param == "kubernetes package":
+        options = {"host": server.url, "api_key": TOKEN, "ca_cert": str(server.certificate)}
+        return kube.KubeClient(options, timeout=5.0, sleep=lambda seconds: None)
+    path = tmp_path / "kubeconfig"
+    path.write_text(json.dumps(server.kubeconfig()))
+    return kube.KubeClient({"kubeconfig": str(path)}, timeout=5.0, sleep=lambda seconds: None, log_in=log_in_alone)
 
 
 def snapshot(name="one", run="r1", **spec):

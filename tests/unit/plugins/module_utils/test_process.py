@@ -214,3 +214,52 @@ def wait_until(condition):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+# -- dialogues ---------------------------------------------------------------------------------------------------------
+
+
+def dialogue(code, *arguments):
+    return process.Dialogue([sys.executable, "-u", "-c", code, *arguments], "hold a lock", "look at it")
+
+
+ECHO = "import sys\nfor line in sys.stdin: print('you said', line, end=''); print('sign')"
+
+
+def test_a_program_that_stays_answers_again_and_again():
+    session = dialogue(ECHO)
+    assert session.ask("one\n", "sign", 60) == ["you said one"]
+    assert session.ask("two\n", "sign", 60) == ["you said two"]
+    session.end(60)
+
+
+def test_a_program_that_has_ended_is_told_with_its_own_words():
+    session = dialogue("import sys; sys.stderr.write('access denied'); sys.exit(3)")
+    with pytest.raises(ToolError, match=r"failed with exit code 3: access denied"):
+        session.ask("one\n", "sign", 60)
+    session.end(0)
+    with pytest.raises(ToolError):
+        session.ask("two\n", "sign", 60)
+
+
+def test_a_program_that_does_not_answer_is_told_and_stopped():
+    session = dialogue("import os, time; print(os.getpid()); print('sign'); time.sleep(1000)")
+    (pid,) = session.ask("", "sign", 60)
+    with pytest.raises(ToolError, match=r"did not answer within 0\.1 s"):
+        session.ask("one\n", "sign", 0.1)
+    session.end(0)
+    assert not is_running(int(pid))
+
+
+def test_a_program_that_stays_ends_when_we_are_killed():
+    code = f"""
+import os, sys
+sys.path[:] = {sys.path!r}
+from ansible_collections.restorepoint.core.plugins.module_utils import process
+child = "import os, sys; print(os.getpid()); print('sign'); sys.stdin.read()"
+session = process.Dialogue([sys.executable, "-u", "-c", child], "hold a lock", "look at it")
+print(session.ask("", "sign", 60)[0], flush=True)
+os.kill(os.getpid(), 9)
+"""
+    done = python(code, timeout=60, ok=(-9,))
+    wait_until(lambda: not is_running(int(done.stdout)))

@@ -12,9 +12,8 @@ import sys
 import pytest
 
 from ansible_collections.restorepoint.core.plugins.module_utils import pve
-from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import InvalidInput
+from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import InvalidInput, MissingLibrary
 from ansible_collections.restorepoint.core.plugins.module_utils.deadline import Deadline
-from ansible_collections.restorepoint.core.plugins.module_utils.kube_login import MissingLibrary
 from ansible_collections.restorepoint.core.plugins.module_utils.pve import (
     Connection,
     HttpsTransport,

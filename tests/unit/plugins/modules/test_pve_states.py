@@ -194,6 +194,14 @@ def test_every_reason_of_every_guest_is_told_at_once(pve):
     assert not any("snapshot" in task.type for task in pve.server.all_tasks())
 
 
+def test_a_vm_of_an_old_machine_version_on_a_volume_chain_fails_in_proxmox_words_and_all_is_taken_back(pve):
+    pve.server.guest(107).machine = "pc-i440fx-9.2+pve1"
+    result = pve.state(vmid=[100, 107], name="one")
+    assert result["failed"]
+    assert "this requires QEMU machine version >= 10.0" in result["msg"]
+    assert (pve.names(100), pve.names(107), pve.server.guest(107).lock) == ([], [], None)
+
+
 def test_a_template_that_is_named_is_refused_and_otherwise_left_out(pve):
     assert "is a template" in pve.state(vmid=[109], name="one")["msg"]
     result = pve.state(check_mode=True, type="qemu", node="pve1", exclude=[103, 105, 108], name="one")

@@ -27,7 +27,7 @@ from .kinds import OWNERS, SCALED_OBJECTS, SCALERS, WAYS, replicas_of
 from .pods import describe, keeps, uses
 from .records import Record, Terms, is_run, read
 from .using import Seen, Users, Workload, merged, users_of
-from .waiting import PodsGone
+from .waiting import OwnGone, PodsGone, selector_of
 
 #: So often a change is worked out anew when the object has changed meanwhile: controllers write statuses all the time.
 _ATTEMPTS = 20
@@ -169,6 +169,50 @@ class Workloads:
                 raise RestorePointError(error.attempt, reason, error.remedy) from error
             raise
         return stopped
+
+    def stop_one(self, resource: Resource, namespace: str, name: str) -> Stopped:
+        """Stop the workload of that name, whatever it uses, and wait until its pods are gone.
+
+        Raises:
+            RestorePointError: it is not there, cannot be stopped, or its pods stay. It has been brought back by then.
+        """
+        stopped = Stopped()
+        workload = self._named(f"stop {resource.kind} {namespace}/{name}", resource, namespace, name)
+        try:
+            self._stop(workload, stopped)
+            waiting = OwnGone(self._client, namespace, selector_of(workload.object), self._deadline, self._sleep)
+            staying = waiting.wait()
+            if staying:
+                reason = "; ".join(describe(pod) for pod in staying)
+                remedy = "see that their nodes are up and remove what holds them, or give more time"
+                raise RestorePointError(f"stop {workload.title} in time", reason, remedy)
+        except BaseException as error:
+            failed = self._bring_back(stopped.workloads)[1]
+            if failed and isinstance(error, RestorePointError):
+                reason = "; ".join([error.reason, *(str(each) for each in failed)])
+                raise RestorePointError(error.attempt, reason, error.remedy) from error
+            raise
+        return stopped
+
+    def start_one(self, resource: Resource, namespace: str, name: str) -> str:
+        """Bring back what this run has stopped by that name; return what became of it, in words.
+
+        Raises RestorePointError.
+        """
+        try:
+            workload = self._named(f"start {resource.kind} {namespace}/{name} again", resource, namespace, name)
+        except KubeError as error:
+            if error.status == 404:
+                return GONE
+            raise
+        return self._start(workload)
+
+    def _named(self, attempt: str, resource: Resource, namespace: str, name: str) -> Workload:
+        found = self._client.get(attempt, resource, namespace, name)
+        record = read(resource, found)
+        return Workload(
+            resource, found, str(found["metadata"]["uid"]), record=record if isinstance(record, Record) else None
+        )
 
     def _stop(self, workload: Workload, stopped: Stopped) -> None:
         """Stop one workload. It is on the list before it is touched: an answer can be lost."""

@@ -89,3 +89,47 @@ class PodsGone:
             attempt = f"remove the finished pod {self._namespace}/{name}"
             self._client.delete(attempt, PODS, self._namespace, name, str(pod["metadata"]["uid"]))
             self.removed.append(name)
+
+
+class OwnGone(PodsGone):
+    """The pods of one workload, by its selector, that have not finished."""
+
+    def __init__(
+        self,
+        client: KubeClient,
+        namespace: str,
+        selector: str,
+        deadline: Deadline,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        super().__init__(client, namespace, (), deadline, sleep)
+        self._selector = selector
+        self._attempt = f"wait until the pods of namespace {namespace} with {selector} are gone"
+
+    def wait(self) -> list[Mapping[str, Any]]:
+        """Return the pods that are still there when the deadline has come. See PodsGone."""
+        narrow = {"namespace": self._namespace, "selector": self._selector}
+        follow(self._client, self._deadline, self._sleep, self._attempt, PODS, narrow, self)
+        return [self._pods[name] for name in sorted(self._pods)]
+
+    def _take(self, pod: Mapping[str, Any]) -> None:
+        if finished(pod):
+            self._pods.pop(name_of(pod), None)
+        else:
+            self._pods[name_of(pod)] = pod
+
+
+def selector_of(workload: Mapping[str, Any]) -> str:
+    """Return a workload's selector as lists of pods take it. "" where it has none."""
+    selector = (workload.get("spec") or {}).get("selector") or {}
+    parts = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
+    words = {
+        "In": "{key} in ({values})",
+        "NotIn": "{key} notin ({values})",
+        "Exists": "{key}",
+        "DoesNotExist": "!{key}",
+    }
+    for each in selector.get("matchExpressions") or ():
+        values = ",".join(each.get("values") or ())
+        parts.append(words[each["operator"]].format(key=each["key"], values=values))
+    return ",".join(parts)

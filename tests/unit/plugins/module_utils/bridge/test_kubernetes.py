@@ -12,7 +12,8 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.restorepoint.core.plugins.doc_fragments.kubernetes import ModuleDocFragment
 from ansible_collections.restorepoint.core.plugins.module_utils.bridge import kubernetes as bridge
-from ansible_collections.restorepoint.core.plugins.module_utils.kube_login import MissingLibrary
+from ansible_collections.restorepoint.core.plugins.module_utils.bridge.libraries import missing_library
+from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import MissingLibrary
 
 DOCUMENTED = yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"]
 
@@ -102,6 +103,6 @@ def test_secrets_are_kept_out_of_the_output(monkeypatch):
 
 
 def test_a_missing_package_is_told_in_ansibles_words():
-    told = bridge.missing_library(MissingLibrary("connect", "kubernetes", "Traceback: ..."))
+    told = missing_library(MissingLibrary("connect", "kubernetes", "Traceback: ..."))
     assert "Failed to import the required Python library (kubernetes)" in told["msg"]
     assert told["exception"] == "Traceback: ..."

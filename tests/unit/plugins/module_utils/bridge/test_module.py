@@ -16,10 +16,13 @@ import pytest
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.restorepoint.core.plugins.module_utils.bridge.module import StateModule
-from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import InvalidInput, LockTimeout
+from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import (
+    InvalidInput,
+    LockTimeout,
+    MissingLibrary,
+)
 from ansible_collections.restorepoint.core.plugins.module_utils.engine.desired import desired_state
 from ansible_collections.restorepoint.core.plugins.module_utils.interrupts import SIGNALS
-from ansible_collections.restorepoint.core.plugins.module_utils.kube_login import MissingLibrary
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.core.fake_backend import (
     FakeBackend,
     broken,

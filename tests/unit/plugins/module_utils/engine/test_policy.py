@@ -20,6 +20,8 @@ EXAMPLES = pathlib.Path(__file__).resolve().parents[5] / "playbooks" / "files" /
 ZFS = {"backend": "zfs", "dataset": ["tank/a"]}
 LVM = {"backend": "lvm", "volume": ["vg/a"]}
 HOST = {"backend": "hostpath", "path": ["/srv/a"], "store": "/var/store"}
+CSI = {"backend": "csi", "namespace": "shop"}
+CLAIMS = {"backend": "hostpath", "namespace": ["shop"], "store": "/var/store"}
 BTRFS = {"backend": "btrfs", "subvolume": "/srv/b", "store": "/srv/.store"}
 
 
@@ -39,6 +41,15 @@ def test_targets_of_all_backends_make_one_policy_with_the_defaults_of_their_modu
     assert found.targets[0].params["recursive"] is False
     assert found.targets[1].params["data_limit"] == 90
     assert found.targets[3].params["subvolume"] == ["/srv/b"]
+
+
+def test_claims_are_named_by_namespaces_without_asking_the_cluster():
+    (found,) = parse_policies({"policies": [policy(targets=[{**CSI, "pvc": "db"}, CLAIMS])]})
+    assert found.targets[0].params["namespace"] == ["shop"]
+    assert found.targets[0].params["pvc"] == ["db"]
+    assert found.targets[0].params["timeout"] == 300
+    assert found.targets[1].params["namespace"] == ["shop"]
+    assert found.targets[1].params["path"] is None or found.targets[1].params["path"] == []
 
 
 @pytest.mark.parametrize(
@@ -63,6 +74,19 @@ def test_targets_of_all_backends_make_one_policy_with_the_defaults_of_their_modu
         ({"targets": [{**BTRFS, "nested": "x"}]}, "policies[0].targets[0].nested", "none of move, aside"),
         ({"targets": [ZFS, {**ZFS, "recursive": True}]}, "policies[0].targets[1]", "targets[0]"),
         ({"targets": ["tank/a"]}, "policies[0].targets[0]", "has to be a mapping"),
+        ({"targets": [{"backend": "csi"}]}, "policies[0].targets[0].namespace", "it is missing"),
+        ({"targets": [{**CSI, "pvc": "a", "selector": "b=c"}]}, "policies[0].targets[0].selector", "one of the two"),
+        ({"targets": [{**CSI, "namespace": "No"}]}, "policies[0].targets[0]", "namespace"),
+        ({"targets": [{**CSI, "pvc": ["../x"]}]}, "policies[0].targets[0]", "no name of a claim"),
+        ({"targets": [{**CSI, "deletion_policy": "Keep"}]}, "policies[0].targets[0].deletion_policy", "Delete, Retain"),
+        ({"targets": [{**CSI, "timeout": 0}]}, "policies[0].targets[0]", "too small"),
+        ({"targets": [{**CSI, "stop_workloads": True}]}, "policies[0].targets[0].stop_workloads", "no such key"),
+        ({"targets": [CSI, {**CSI, "namespace": ["a", "shop"]}]}, "policies[0].targets[1]", "in its pvc"),
+        ({"targets": [{**HOST, "namespace": "a"}]}, "policies[0].targets[0].namespace", "one of the two"),
+        ({"targets": [{**HOST, "pvc": "a"}]}, "policies[0].targets[0].pvc", "lacks namespace"),
+        ({"targets": [{**CLAIMS, "store": None}]}, "policies[0].targets[0].store", "it is missing"),
+        ({"targets": [{**CLAIMS, "other_nodes": "x"}]}, "policies[0].targets[0].other_nodes", "fail, skip"),
+        ({"targets": [{**CLAIMS, "namespace": "No"}]}, "policies[0].targets[0]", "namespace"),
         ({"keep": {"dayly": 1}}, "policies[0].keep.dayly", "did you mean daily?"),
         ({"keep": {"daily": -2}}, "policies[0].keep.daily", "-1 for all"),
         ({"keep": {"within": "3 months"}}, "policies[0].keep.within", "not a duration"),

@@ -14,7 +14,7 @@ import subprocess
 
 import pytest
 
-from ansible_collections.restorepoint.core.plugins.module_utils.backends.stored.backend import canonical
+from ansible_collections.restorepoint.core.plugins.module_utils.backends.stored.paths import canonical
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import (
     Blocked,
     InvalidInput,

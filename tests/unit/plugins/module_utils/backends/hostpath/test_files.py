@@ -257,9 +257,10 @@ def test_a_copy_obeys_the_limit(place, clock, size):
     ctime = (place.target / "f").stat().st_ctime_ns
     while time.time_ns() <= ctime + files.TICK_NS:
         pass  # sleeping is what this test watches
-    place.call("present", "x", options={"bandwidth_limit": 1000})
-    # The copier has the real clock, for which no time goes by while this one sleeps: the last sleep is all of it.
-    assert clock.slept[-1] == pytest.approx(size / 1000, rel=0.01)
+    place.call("present", "x", options={"bandwidth_limit": 10})
+    # The copier has the real clock, for which no time goes by while this one sleeps: the last sleep is all of it, but
+    # for the seconds that a busy machine takes for the copy.
+    assert clock.slept[-1] == pytest.approx(size / 10, abs=30)
 
 
 # --- losses ----------------------------------------------------------------------------------------------------------

@@ -160,6 +160,16 @@ def test_a_command_that_says_neither_there_nor_missing_is_an_error(tmp_path, mon
         tool.Zfs(10).list_those_there(("name",), ["tank/a"], "find tank/a")
 
 
+def test_thousands_of_names_that_are_all_missing_are_all_understood(tmp_path, monkeypatch):
+    shim = tmp_path / "zfs"
+    print_missing = "for name; do echo \"cannot open '$name': dataset does not exist\" >&2; done"
+    shim.write_text(f"#!/bin/sh\nshift 6\n{print_missing}\nexit 1\n")
+    shim.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    wanted = [f"tank/shop/with/a/long/name/{number:05}@production-20261126t020001z" for number in range(5000)]
+    assert tool.Zfs(60).list_those_there(("name",), wanted, "find them") == []
+
+
 def test_a_host_without_zfs_or_its_module_is_told_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(process, "find_program", lambda name: None)
     with pytest.raises(ToolError, match="zfsutils-linux"):
@@ -181,7 +191,7 @@ class Tool(tool.Zfs):
         self.done = process.Completed(printed, complaints, rc)
         self.asked: list[tuple[str, ...]] = []
 
-    def run(self, *arguments, attempt, ok=(0,)):
+    def run(self, *arguments, attempt, ok=(0,), **_unused):
         self.asked.append(arguments)
         return self.done
 

@@ -27,7 +27,7 @@ class Pool(Zfs):
         self.tells = tells
         self.verbs = []
 
-    def run_program(self, program, *arguments, attempt, ok=(0,)):
+    def run_program(self, program, *arguments, attempt, ok=(0,), **_unused):
         self.verbs.append(arguments[0])
         if arguments[0] == "list":
             return self._list(arguments[arguments.index("name") + 1 :], ok)
