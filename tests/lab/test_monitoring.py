@@ -35,6 +35,8 @@ DASHBOARD = FILES / "restorepoint.dashboard.json"
 CASES = sorted((pathlib.Path(__file__).parent / "monitoring").glob("alerts*.yml"))
 #: Far longer than anything here takes on any machine.
 LONG = 180
+#: One Prometheus is enough.
+pytestmark = pytest.mark.xdist_group("monitoring")
 
 
 @pytest.fixture(scope="session")
