@@ -21,13 +21,13 @@ from ..core.claims import ClaimVolume
 from ..core.cron import cron_lines
 from ..core.errors import RestorePointError
 from ..core.schedule import parse_calendar
-from ..engine import btrfs, csi, hostpath, lvm, zfs
+from ..engine import btrfs, csi, hostpath, lvm, pve, zfs
 from ..engine.policy import Policy, Target, parse_policies
 from ..setup.kubernetes_objects import Job, node_suffix
 from ..setup.kubernetes_rights import Needs, together
 
 #: `parse_policies` imports these by their names; Ansible sends a module only what it sees being imported.
-READERS = (btrfs, csi, hostpath, lvm, zfs)
+READERS = (btrfs, csi, hostpath, lvm, pve, zfs)
 #: Asked for claims on directories: namespaces, names, selector.
 Resolve = Callable[[Sequence[str], Sequence[str], "str | None"], Sequence[ClaimVolume]]
 _ELSEWHERE = "run it on the hosts themselves, with the roles agent and schedule"
