@@ -137,7 +137,7 @@ class HttpsTransport:
         self._since = 0.0
         self._api: Any = None
         self.skew: float | None = None
-        self.user, self._token = _identity(connection)
+        self.user, self._token = identity(connection)
         if connection.ca_path is not None and not os.access(connection.ca_path, os.R_OK):
             raise InvalidInput(CONNECT, f"ca_path {connection.ca_path} cannot be read", "give a file that is there")
 
@@ -258,7 +258,7 @@ class HttpsTransport:
         return Lost(f"{where} cannot be asked: {_innermost(error)}", maybe_done=True, final=True)
 
 
-def _identity(connection: Connection) -> tuple[str, str | None]:
+def identity(connection: Connection) -> tuple[str, str | None]:
     """Return the user as tasks name it, and the token's name; ``api_token_id`` may be given with its user or without.
 
     Raises InvalidInput.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Callable
@@ -79,6 +80,11 @@ def chosen(policy: Policy, names: Sequence[str]) -> tuple[Target, ...]:
             missing -= matched
             found += claims
             continue
+        if target.backend == "pve":
+            matched, guests = _chosen_guests(target, names)
+            missing -= matched
+            found += guests
+            continue
         wanted = [each for each in target.params[option] if {each, f"{target.backend}:{each}"} & set(names)]
         missing -= {form for each in wanted for form in (each, f"{target.backend}:{each}")}
         if wanted:
@@ -88,6 +94,28 @@ def chosen(policy: Policy, names: Sequence[str]) -> tuple[Target, ...]:
             f"use {', '.join(sorted(missing))}", f"policy {policy.name} has no such target", "name one of its own"
         )
     return tuple(found)
+
+
+def _chosen_guests(target: Target, names: Sequence[str]) -> tuple[set[str], list[Target]]:
+    """Return which names, an id or ``qemu/100``, are guests of a target that names its guests by their ids.
+
+    Raises InvalidInput where the target chooses them in another way: only Proxmox VE knows them then.
+    """
+    ids = {name: re.fullmatch(r"(pve:)?((qemu|lxc)/)?([0-9]+)", name) for name in names}
+    wanted = {name: int(found[4]) for name, found in ids.items() if found}
+    if wanted and (target.params["guest"] or not target.params["vmid"]):
+        attempt = f"use {', '.join(sorted(wanted))}"
+        raise InvalidInput(attempt, "the policy does not name its guests by vmid", "return all, or use pve_snapshot")
+    from ..backends.pve.guests import words
+
+    spans = [each.partition("-") for each in words(target.params["vmid"])]
+    inside = {
+        name: vmid
+        for name, vmid in wanted.items()
+        if any(int(first) <= vmid <= int(last or first) for first, _dash, last in spans)
+    }
+    vmids = sorted({str(vmid) for vmid in inside.values()})
+    return set(inside), [Target(target.backend, {**target.params, "vmid": vmids})] if vmids else []
 
 
 def _chosen_claims(target: Target, names: Sequence[str]) -> tuple[set[str], list[Target]]:
@@ -108,7 +136,7 @@ def _chosen_claims(target: Target, names: Sequence[str]) -> tuple[set[str], list
     return matched, found
 
 
-def _everything(policy: Policy) -> Desired:
+def everything(policy: Policy) -> Desired:
     """Return what makes backends look at all snapshots and asides: they leave out those for which there is no rule."""
     return Desired(state="pruned", owner=policy.name, retention=RetentionPolicy(), asides=RetentionPolicy())
 
@@ -116,7 +144,7 @@ def _everything(policy: Policy) -> Desired:
 def look(policy: Policy, targets: Sequence[Target], now: Callable[[], int]) -> tuple[Sequence[Situation], list[str]]:
     """Return what is there of each target, and warnings. Touches nothing."""
     several = Several(members(policy, targets, now))
-    desired = _everything(policy)
+    desired = everything(policy)
     several.check(desired)
     with several.session(writing=False):
         found = several.situations(desired)
@@ -373,8 +401,12 @@ class Running:
     def _reach(self, desired: Desired, targets: Sequence[Target], dry_run: bool = False, **given: Any) -> None:
         keep_current = given.pop("keep_current", None)
         told: list[Watched] = []
-        report = (lambda *words, **more: told[0].report(*words, **more)) if self._shown else None
-        every = members(self._policy, targets or self._policy.targets, self._now, report, **given)
+
+        def report(stage: str, fields: Mapping[str, Any], *, always: bool = False) -> None:
+            told[0].report(stage, fields, always=always)
+
+        shows = report if self._shown else None
+        every = members(self._policy, targets or self._policy.targets, self._now, shows, **given)
         several = Several(every, keep_current)
         if self._shown:
             told.append(Watched(several, self._shown))
@@ -442,7 +474,7 @@ def verify(policy: Policy, name: str | None, now: Callable[[], int]) -> list[dic
             found += [{**each, "target": f"{member.label}:{each['target']}"} for each in results]
             continue
         several = Several([member])
-        desired = _everything(policy)
+        desired = everything(policy)
         with contextlib.ExitStack() as stack:
             several.check(desired)
             stack.enter_context(several.session(writing=False))

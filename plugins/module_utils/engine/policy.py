@@ -36,12 +36,23 @@ _OPTIONS = {
         *("namespace", "pvc", "selector", "kubeconfig", "context", "snapshot_class", "deletion_policy", "group"),
         *("group_snapshot_class", "timeout"),
     ),
+    "pve": (
+        *("vmid", "guest", "tags", "pool", "node", "type", "status", "exclude", "transport", "api_host", "api_port"),
+        *("api_user", "credentials_file", "validate_certs", "ca_path", "api_timeout"),
+        *("vmstate", "parallel", "timeout", "lock_timeout"),
+    ),
 }
 #: The option that names the targets themselves.
-TARGET_OPTION = {"zfs": "dataset", "lvm": "volume", "btrfs": "subvolume", "hostpath": "path", "csi": "namespace"}
+TARGET_OPTION = {
+    "zfs": "dataset",
+    "lvm": "volume",
+    "btrfs": "subvolume",
+    "hostpath": "path",
+    "csi": "namespace",
+    "pve": "vmid",
+}
 #: Backends whose targets may be named as claims of Kubernetes, in ``namespace`` and what goes with it.
 _CLAIMS = ("hostpath", "csi")
-_LATER = {"pve": "guests of Proxmox VE"}
 
 _POLICY_KEYS = (
     *("name", "description", "targets", "schedule", "timezone", "keep", "min_keep", "min_age", "max_delete"),
@@ -352,9 +363,7 @@ def _target(read: _Reader) -> Target | None:
     if backend not in _OPTIONS:
         if read.sound:
             known = ", ".join(_OPTIONS)
-            why = f"{_LATER[backend]} are not supported in policies yet" if backend in _LATER else "it is missing"
-            if backend and backend not in _LATER:
-                why = f"there is no backend {backend!r}"
+            why = f"there is no backend {backend!r}" if backend else "it is missing"
             read.fault("backend", f"{why}; there are {known}")
         return None
     read.only(("backend", *_OPTIONS[backend]))
@@ -362,7 +371,8 @@ def _target(read: _Reader) -> Target | None:
     for option, spec in specification(backend).items():
         params[option] = _option(read, option, spec)
     named = TARGET_OPTION[backend]
-    if not read.data.get(named) and not (backend == "hostpath" and read.data.get("namespace")):
+    others = {"hostpath": ("namespace",), "pve": getattr(engine(backend), "SELECTORS", ())}.get(backend, ())
+    if not read.data.get(named) and not any(read.data.get(other) for other in others):
         read.fault(named, "it is missing")
     if backend in _CLAIMS:
         _check_claims(read)

@@ -67,7 +67,7 @@ def test_claims_are_named_by_namespaces_without_asking_the_cluster():
         ({"targets": [{**ZFS, "recursive": "yes"}]}, "policies[0].targets[0].recursive", "true or false"),
         ({"targets": [{**ZFS, "timeout": 0}]}, "policies[0].targets[0]", "too little"),
         ({"targets": [{"backend": "zsf"}]}, "policies[0].targets[0].backend", "there is no backend 'zsf'"),
-        ({"targets": [{"backend": "pve"}]}, "policies[0].targets[0].backend", "zfs, lvm, btrfs, hostpath"),
+        ({"targets": [{"backend": "nfs"}]}, "policies[0].targets[0].backend", "zfs, lvm, btrfs, hostpath"),
         ({"targets": [{**LVM, "size": "big"}]}, "policies[0].targets[0]", "not a size"),
         ({"targets": [{"backend": "hostpath", "path": "/a"}]}, "policies[0].targets[0].store", "it is missing"),
         ({"targets": [{**HOST, "path": "a"}]}, "policies[0].targets[0]", "relative"),
