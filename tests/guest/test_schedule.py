@@ -183,7 +183,7 @@ def test_a_machine_that_lost_its_power_in_a_run_makes_up_for_it_once_and_lets_go
             "after": ["rm", "-f", "/var/lib/quiet"], "timeout": "600s"}  # fmt: skip
     target = {"backend": "hostpath", "path": ["/var/lib/restorepoint-data"], "store": "/var/lib/restorepoint-store"}
     host.guest.script("mkdir -p /var/lib/restorepoint-data; touch /var/lib/restorepoint-data/f; sync")
-    policy = {"name": "shop", "targets": [target], "hooks": [hook], "schedule": {"calendar": "daily"}}
+    policy = {"name": "shop", "targets": [target], "hooks": [hook], "schedule": {"calendar": "yearly"}}
     host.layout([policy], catch_up=True)
     host.guest.run("systemctl", "start", "--no-block", "restorepoint-shop.service")
     host.wait_for_hook()
