@@ -22,7 +22,7 @@ myst_heading_anchors = 4
 nitpicky = True
 nitpick_ignore_regex = [
     (r"std:ref", r"ansible_collections\.ansible\.builtin\..*"),
-    (r"std:ref", r"ansible_configuration_settings|common_return_values"),
+    (r"std:ref", r"ansible_configuration_settings|common_return_values|action_plugins"),
 ]
 
 html_theme = "furo"

@@ -216,12 +216,14 @@ def _told() -> Iterator[None]:
 # -- logging in --------------------------------------------------------------------------------------------------------
 
 
-def pod_account(folder: str = "", environment: Mapping[str, str] = os.environ) -> Account | None:
+def pod_account(folder: str = "", environment: Mapping[str, str] | None = None) -> Account | None:
     """Return the login of the pod that this runs in; None where it runs in none, or the pod may not log in.
 
     ``folder`` is that of the service account, if it is another one than ACCOUNT. Raises InvalidInput where it cannot be
     read.
     """
+    if environment is None:
+        environment = os.environ
     host, port = environment.get("KUBERNETES_SERVICE_HOST"), environment.get("KUBERNETES_SERVICE_PORT")
     folder = folder or ACCOUNT
     token_file = os.path.join(folder, "token")

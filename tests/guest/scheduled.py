@@ -104,6 +104,14 @@ class Scheduled:
         self.wait(self.is_idle, "a service did not end")
         return self.journal
 
+    def wait_for_hook(self) -> None:
+        """Wait until a hook that holds is under way."""
+        self.wait(lambda: self.guest.succeeds("test", "-e", "/run/hold.on"), "the hook did not begin")
+
+    def clock(self) -> float:
+        """Return what the guest's clock shows."""
+        return float(self.guest.run("date", "+%s"))
+
     def is_idle(self) -> bool:
         """Say whether none of our services runs."""
         states = "--state=activating,active,deactivating"

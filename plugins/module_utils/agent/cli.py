@@ -47,6 +47,8 @@ EXITS = {
 #: Shells for which there is completion, and what their scripts ask for.
 SHELLS = ("bash", "zsh", "fish")
 ASKED = ("policies", "names", "targets")
+#: A moment of the schedule that is so near is waited for.
+_SOON_SECONDS = 5
 POLICIES = "/etc/restorepoint/policies.json"
 STATE = "/var/lib/restorepoint"
 
@@ -155,7 +157,28 @@ def parser() -> argparse.ArgumentParser:
     completion.add_argument("what", choices=(*SHELLS, *ASKED), help="a shell, or what its script asks for")
     completion.add_argument("policy", nargs="?", help="whose restore points or targets are asked for")
     commands.add_parser("man", help="print the manual page", description="print the manual page, in roff")
+    _add_metrics(commands)
     return top
+
+
+def _comes_due(running: Running) -> bool:
+    """Say whether a policy is due, or in a moment: then wait for it.
+
+    What was missed is looked for at any time. A timer that fires while that look still lasts would start nothing.
+    """
+    for _unused in range(5 * _SOON_SECONDS):
+        if running.is_due() or not running.is_due(_SOON_SECONDS):
+            break
+        time.sleep(0.2)
+    return running.is_due()
+
+
+def _add_metrics(commands: Any) -> None:
+    """Add the command whose options are in a module of its own, which imports only what they need."""
+    from .metric_options import add_options
+
+    words = "show what there is to watch, for Prometheus"
+    add_options(commands.add_parser("metrics", help=words, description=words))
 
 
 class Agent:
@@ -216,7 +239,7 @@ class Agent:
         """Run a policy."""
         (policy,) = self._named([self._options.policy])
         running = self._running(policy)
-        if self._options.if_due and not running.is_due():
+        if self._options.if_due and not _comes_due(running):
             self._say(f"{policy.name}: not due")
             return OK
         return self._finished(running, running.run(self._options.wait, self._options.if_due))
@@ -398,9 +421,11 @@ class Agent:
     def verify(self) -> int:
         """Say whether snapshots are as they were taken."""
         from .running import verify
+        from .verifying import verified
 
         (policy,) = self._named([self._options.policy])
-        results = verify(policy, self._options.name, self._now)
+        name = self._options.name
+        results = verify(policy, name, self._now) if name else verified(self._state(), policy, self._now)
         if self._options.json:
             self._say_json(results)
         else:
@@ -438,6 +463,12 @@ class Agent:
         else:
             self._say(*(f"{each.name}: sound" for each in found))
         return OK
+
+    def metrics(self) -> int:
+        """Write or serve metrics."""
+        from .metrics import command
+
+        return command(self._options, self._policies, self._now, self._out, complain)
 
     # -- for shells and people -----------------------------------------------------------------------------------------
 

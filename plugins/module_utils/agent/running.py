@@ -136,7 +136,7 @@ def _chosen_claims(target: Target, names: Sequence[str]) -> tuple[set[str], list
     return matched, found
 
 
-def _everything(policy: Policy) -> Desired:
+def everything(policy: Policy) -> Desired:
     """Return what makes backends look at all snapshots and asides: they leave out those for which there is no rule."""
     return Desired(state="pruned", owner=policy.name, retention=RetentionPolicy(), asides=RetentionPolicy())
 
@@ -144,7 +144,7 @@ def _everything(policy: Policy) -> Desired:
 def look(policy: Policy, targets: Sequence[Target], now: Callable[[], int]) -> tuple[Sequence[Situation], list[str]]:
     """Return what is there of each target, and warnings. Touches nothing."""
     several = Several(members(policy, targets, now))
-    desired = _everything(policy)
+    desired = everything(policy)
     several.check(desired)
     with several.session(writing=False):
         found = several.situations(desired)
@@ -245,12 +245,12 @@ class Running:
 
         return self._recorded("rollback", work, wait)
 
-    def is_due(self) -> bool:
+    def is_due(self, ahead: int = 0) -> bool:
         """Say whether a moment of the schedule has passed since the last run that succeeded was begun.
 
-        A run of the future was noted by a clock that was wrong, and proves nothing.
+        A run of the future was noted by a clock that was wrong, and proves nothing. ``ahead`` seconds from now count.
         """
-        now = self._now()
+        now = self._now() + ahead
         due = self._policy.last_due(now)
         last = int((self._last.read() or {}).get("started_epoch", -1))
         return due is not None and not due <= last <= now
@@ -474,7 +474,7 @@ def verify(policy: Policy, name: str | None, now: Callable[[], int]) -> list[dic
             found += [{**each, "target": f"{member.label}:{each['target']}"} for each in results]
             continue
         several = Several([member])
-        desired = _everything(policy)
+        desired = everything(policy)
         with contextlib.ExitStack() as stack:
             several.check(desired)
             stack.enter_context(several.session(writing=False))

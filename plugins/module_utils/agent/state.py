@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..core.errors import StoreError
+from ..core.history import tally
 from ..lock import FileLock
 
 #: The journal is begun anew at this size; so many old ones are kept.
@@ -97,6 +98,8 @@ class State:
         with contextlib.suppress(FileNotFoundError):
             if os.stat(self.journal).st_size < JOURNAL_BYTES:
                 return
+            if not self._fold():
+                return
             for number in range(KEPT_JOURNALS, 0, -1):
                 older = f"{self.journal}.{number}"
                 with contextlib.suppress(FileNotFoundError):
@@ -104,14 +107,72 @@ class State:
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield the lines of the journal, the oldest first. What is no line of ours is passed over."""
-        names = [*(f"{self.journal}.{number}" for number in range(KEPT_JOURNALS, 0, -1)), self.journal]
-        for name in names:
-            with contextlib.suppress(FileNotFoundError), open(name, encoding="ascii", errors="replace") as stream:
-                for line in stream:
-                    with contextlib.suppress(ValueError):
-                        record = json.loads(line)
-                        if isinstance(record, dict):
-                            yield record
+        for name in self._journals():
+            yield from _lines(name)
+
+    def _journals(self) -> list[str]:
+        return [*(f"{self.journal}.{number}" for number in range(KEPT_JOURNALS, 0, -1)), self.journal]
+
+    # -- what all lines add up to --------------------------------------------------------------------------------------
+
+    def tally(self) -> dict[str, Any]:
+        """Return what all lines add up to that were ever written, also those that are not kept any more.
+
+        Raises LockTimeout where somebody writes to the journal for a long time.
+        """
+        with FileLock(os.path.join(self.folder, "journal.lock"), _PATIENCE, "read the journal"):
+            kept = self._kept()
+            # A run that was killed while it rotated has added the oldest one, and not yet thrown it away.
+            names = [name for name in self._journals() if kept["folded"] != _identity(name)]
+            return tally((record for name in names for record in _lines(name)), kept["tally"])
+
+    def _fold(self) -> bool:
+        """Add the journal that is thrown away next to the tally; say whether it may go. The lock has to be held."""
+        oldest = f"{self.journal}.{KEPT_JOURNALS}"
+        identity, kept = _identity(oldest), self._kept()
+        if identity is None or kept["folded"] == identity:
+            return True
+        content = json.dumps({"folded": identity, "tally": tally(_lines(oldest), kept["tally"])})
+        path = os.path.join(self.folder, "tally.json")
+        try:
+            with open(f"{path}.new", "w", encoding="ascii", opener=_private) as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(f"{path}.new", path)
+        except OSError:
+            return False  # No room: the journal grows on, and the next line tries again.
+        return True
+
+    def _kept(self) -> dict[str, Any]:
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            with open(os.path.join(self.folder, "tally.json"), encoding="ascii") as stream:
+                found = json.load(stream)
+            if isinstance(found, dict) and isinstance(found.get("tally"), dict):
+                return {"folded": found.get("folded"), "tally": found["tally"]}
+        return {"folded": "", "tally": {}}
+
+
+def _lines(name: str) -> Iterator[dict[str, Any]]:
+    with contextlib.suppress(FileNotFoundError), open(name, encoding="ascii", errors="replace") as stream:
+        for line in stream:
+            with contextlib.suppress(ValueError):
+                record = json.loads(line)
+                if isinstance(record, dict):
+                    yield record
+
+
+def _identity(name: str) -> str | None:
+    """Return what tells a file from any other, whatever its name; None where there is none."""
+    try:
+        found = os.stat(name)
+    except FileNotFoundError:
+        return None
+    return f"{found.st_dev}:{found.st_ino}:{found.st_size}:{found.st_mtime_ns}"
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 class Mark:

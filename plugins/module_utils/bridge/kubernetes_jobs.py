@@ -21,13 +21,13 @@ from ..core.claims import ClaimVolume
 from ..core.cron import cron_lines
 from ..core.errors import RestorePointError
 from ..core.schedule import parse_calendar
-from ..engine import btrfs, csi, hostpath, lvm, zfs
+from ..engine import btrfs, csi, hostpath, lvm, pve, zfs
 from ..engine.policy import Policy, Target, parse_policies
 from ..setup.kubernetes_objects import Job, node_suffix
 from ..setup.kubernetes_rights import Needs, together
 
 #: `parse_policies` imports these by their names; Ansible sends a module only what it sees being imported.
-READERS = (btrfs, csi, hostpath, lvm, zfs)
+READERS = (btrfs, csi, hostpath, lvm, pve, zfs)
 #: Asked for claims on directories: namespaces, names, selector.
 Resolve = Callable[[Sequence[str], Sequence[str], "str | None"], Sequence[ClaimVolume]]
 _ELSEWHERE = "run it on the hosts themselves, with the roles agent and schedule"
@@ -80,7 +80,8 @@ def _unfit(policy: Policy) -> list[tuple[str, str]]:
         found.append(("it names a kubeconfig, and a pod logs in with its account", "leave kubeconfig and context out"))
     if policy.hooks:
         kinds = ", ".join(dict.fromkeys(each.kind for each in policy.hooks))
-        reason = f"hooks ({kinds}) have nothing to work on in a pod of its own"
+        # The watchdog dies with the pod, and so does the note from which the next run would take it back.
+        reason = f"hooks ({kinds}) might stay in force for ever where a pod is killed, since nothing else knows of them"
         found.append((reason, f"take them out, or {_ELSEWHERE}"))
     return found
 

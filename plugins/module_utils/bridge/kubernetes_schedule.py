@@ -41,7 +41,7 @@ SPEC: dict[str, Any] = {
     "namespace": {"type": "str", "default": "restorepoint"},
     "image": {"type": "str"},
     "image_pull_policy": {"type": "str", "choices": ["Always", "IfNotPresent", "Never"], "default": "IfNotPresent"},
-    "image_pull_secrets": _TEXTS,
+    "image_pull_secrets": {**_TEXTS, "no_log": False},  # their names
     "resources": {"type": "dict", "default": {}},
     "tolerations": {"type": "list", "elements": "dict", "default": []},
     "priority_class": {"type": "str"},

@@ -273,7 +273,7 @@ def _plan_prune(draft: _Draft, situations: Sequence[Situation]) -> None:
 def _prune_by(
     draft: _Draft, situation: Situation, snapshots: Sequence[Snapshot], policy: RetentionPolicy, own_only: bool
 ) -> None:
-    points = [_point(draft.desired, snapshot, own_only) for snapshot in snapshots]
+    points = [point(draft.desired, snapshot, own_only) for snapshot in snapshots]
     outcome = decide(points, policy, draft.now)
     # An empty list of asides is the normal case; one of snapshots is worth a word.
     if snapshots or own_only:
@@ -286,7 +286,7 @@ def _prune_by(
             draft.change(DESTROY, situation, decision.name, decision.reason)
 
 
-def _point(desired: Desired, snapshot: Snapshot, own_only: bool) -> Point:
+def point(desired: Desired, snapshot: Snapshot, own_only: bool) -> Point:
     """Describe a snapshot to the keep rules: only the owner's, and those that match, are candidates."""
     own = snapshot.owner == desired.owner or any(fnmatch.fnmatchcase(snapshot.name, each) for each in desired.match)
     foreign = None if own or not own_only else f"owner {snapshot.owner or 'unknown'}"

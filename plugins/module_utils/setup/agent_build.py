@@ -4,7 +4,7 @@
 
 """Builds the agent: the engine of this collection as one file, ``restorepoint.pyz``, the same to the byte each time.
 
-It holds the layers core, backends, engine, agent and the doors, and no other library; a bare Python 3.9 runs it. Every
+It holds the layers core, backends, engine, agent and the doors, and prometheus_client; a bare Python 3.9 runs it. Every
 file has the same date and mode, and they stand in the order of their names, so that only content makes a difference.
 It reads the collection that it lies in, so it works on the control node only: an installed collection, or a checkout.
 Called by the action agent_file, and by tools/agent.py.
@@ -19,6 +19,7 @@ import zipfile
 from collections.abc import Iterator
 
 from ..core.errors import StoreError
+from . import agent_libraries
 
 ENGINE = pathlib.Path(__file__).resolve().parents[1]
 #: The licence goes with the agent.
@@ -35,7 +36,7 @@ _BEGIN = '\n\nif __name__ == "__main__":\n    sys.exit(begin("{build}"))\n'
 
 
 def sources() -> Iterator[tuple[str, bytes]]:
-    """Yield the name in the archive and the content of each file, in order. Raises OSError."""
+    """Yield the name in the archive and the content of each file, in order. Raises OSError, RestorePointError."""
     parts = list(_parts())
     digest = hashlib.sha256()
     for name, content in parts:
@@ -50,11 +51,12 @@ def _parts() -> Iterator[tuple[str, bytes]]:
         inside = path.relative_to(ENGINE)
         if not set(inside.parts) & set(LEFT_OUT):
             yield f"restorepoint/{inside.as_posix()}", path.read_bytes()
+    yield from agent_libraries.files()
     yield "restorepoint/COPYING", LICENCE.read_bytes()
 
 
 def agent_bytes() -> bytes:
-    """Return the agent as a file has it. Raises StoreError where the collection cannot be read."""
+    """Return the agent as a file has it. Raises RestorePointError where that cannot be."""
     attempt = "build the agent"
     stream = io.BytesIO(_SHEBANG)
     stream.seek(0, io.SEEK_END)

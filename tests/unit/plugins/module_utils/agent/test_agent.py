@@ -419,6 +419,13 @@ def test_the_file_runs_without_anything_beside_python(archive, host):
     assert len(host.names) == 1
 
 
+def test_the_file_has_what_metrics_need(archive, host):
+    host.call("run", "dev")
+    command = [sys.executable, "-I", "-S", archive, *host.arguments, "metrics"]
+    done = subprocess.run(command, check=True, capture_output=True, timeout=60, cwd="/", env={})
+    assert b'restorepoint_backend_up{backend="hostpath",policy="dev"} 1.0' in done.stdout
+
+
 def test_starting_takes_at_most_a_few_times_what_python_itself_takes(archive):
     def seconds(*argv):
         """The least CPU time of several starts: what other work on the machine adds is not ours."""
