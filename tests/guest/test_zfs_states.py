@@ -74,6 +74,21 @@ def test_holds_and_bookmarks_are_made_with_the_snapshot_or_later(pools):
         pools.call(dataset=[top], name="three", bookmark="mark")
 
 
+def test_one_snapshot_each_of_many_datasets_goes_at_one_instant(pools):
+    top = pools.fresh()
+    pools.script("\n".join(f"zfs create -u {top}/d{number}" for number in range(24)))
+    for name in ("one", "two"):
+        pools.call(dataset=[top], recursive=True, name=name, owner="nightly")
+    pools.zfs("snapshot", f"{top}/d7@foreign")
+    pruned = pools.predicted_then_done("pruned", dataset=[top], recursive=True, owner="nightly", keep={"last": 1})
+    assert [each["action"] for each in pruned["results"] if each["changed"]] == ["removed"] * 25
+    left = pools.zfs("list", "-H", "-t", "snapshot", "-o", "name", "-r", top).split()
+    expected = [f"{top}@two", *(f"{top}/d{number}@two" for number in range(24)), f"{top}/d7@foreign"]
+    assert sorted(left) == sorted(expected)
+    history = pools.script(f"zpool history -i {top.partition('/')[0]} | grep ' destroy {top}[@/]'")
+    assert len({line.partition("[txg:")[2].partition("]")[0] for line in history.splitlines()}) == 1
+
+
 def test_a_held_or_cloned_snapshot_is_not_removed_and_the_blockers_are_named(pools):
     top = pools.fresh()
     pools.call(dataset=[top], name="one", hold="keep")

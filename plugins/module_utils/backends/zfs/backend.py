@@ -30,6 +30,7 @@ from .facts import Facts
 from .listing import Dataset, Row, datasets_below, datasets_with, snapshots_called
 from .options import ZfsOptions
 from .returning import Returning, Wish
+from .together import destroy_together
 from .tool import Zfs
 from .unfinished import recover
 
@@ -293,7 +294,12 @@ class ZfsBackend(Immediate):
                 asides.append((change, aside))
             else:
                 by_target.setdefault(change.target, []).append(change)
+        if not self.options.hold:
+            names = {target: [change.name for change in group] for target, group in by_target.items()}
+            freed = destroy_together(self.zfs, names)
         for number, (target, group) in enumerate(by_target.items()):
+            if target in freed:
+                continue
             if self.options.progress is not None:
                 self.options.progress("destroy", {"done": number, "of": len(by_target)})
             bytes_freed = self._destroy_of(target, group, failed)
