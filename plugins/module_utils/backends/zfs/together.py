@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 
 from ... import process
 from ...core.errors import ToolError
+from ...lock import held
 from .names import pool_of
 from .tool import Zfs
 
@@ -64,6 +65,7 @@ def _destroyed(zfs: Zfs, pool: str, names: Sequence[str]) -> dict[str, int]:
             timeout=zfs.timeout,
             attempt=f"destroy {len(names)} snapshots of pool {pool}",
             input=_SCRIPT,
+            keep=held(),
         ).stdout
         told = json.loads(answer)["return"]
         return {str(full): int(used) for full, used in told.items()}
