@@ -35,7 +35,7 @@ def test_sound_policies_come_through_as_plain_data():
     given = [{Text("name"): Text("dev"), "targets": [{"backend": "zfs", "dataset": (Text("tank"),)}]}]
     found = policies(given)
     assert found == {"policies": [{"name": "dev", "targets": [{"backend": "zfs", "dataset": ["tank"]}]}]}
-    assert type(found["policies"][0]["name"]) is str
+    assert found["policies"][0]["name"].__class__ is str
     assert policies(found) == found
     assert policies([]) == {"policies": []}
 

@@ -201,13 +201,17 @@ def test_what_was_looking_is_gone_when_it_hung_and_took_its_tool_with_it(tmp_pat
     wait_for(lambda: all(map(gone, pids)), LONG)
 
 
+def raising(error):
+    raise error
+
+
 @pytest.mark.parametrize(
     ("ending", "reason"),
     [
         (lambda: os.kill(os.getpid(), signal.SIGKILL), "what looked at it ended in the middle"),
         (lambda: os._exit(0), "what looked at it ended in the middle"),
-        (lambda: (_ for _ in ()).throw(ToolError("look", "it is broken", "mend it")), "Cannot look: it is broken"),
-        (lambda: (_ for _ in ()).throw(PermissionError(13, "Permission denied")), "Permission denied"),
+        (lambda: raising(ToolError("look", "it is broken", "mend it")), "Cannot look: it is broken"),
+        (lambda: raising(PermissionError(13, "Permission denied")), "Permission denied"),
     ],
 )
 def test_whatever_ends_a_look_is_told_and_the_next_one_is_made(ending, reason):
@@ -518,7 +522,7 @@ def test_a_port_that_is_taken_is_said(host, capsys):
 
 
 def test_a_gathering_that_hangs_is_killed_and_its_numbers_are_not_shown(monkeypatch):
-    monkeypatch.setattr(serving, "itself", lambda argv: list(argv))
+    monkeypatch.setattr(serving, "itself", list)
     latest = serving.Latest(stale=1e6)
     said: list[str] = []
     latest.set(b"restorepoint_x 1\n")
@@ -537,7 +541,7 @@ def test_a_gathering_that_hangs_is_killed_and_its_numbers_are_not_shown(monkeypa
 
 @pytest.mark.parametrize("script", ["exit 2", "echo -n restorepoint_half", "kill -9 $$"])
 def test_a_gathering_that_fails_is_told_and_shows(script, monkeypatch):
-    monkeypatch.setattr(serving, "itself", lambda argv: list(argv))
+    monkeypatch.setattr(serving, "itself", list)
     latest = serving.Latest(stale=1e6)
     said: list[str] = []
     ending = threading.Event()
