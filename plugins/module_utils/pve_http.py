@@ -14,6 +14,7 @@ from __future__ import annotations
 import email.utils
 import http.client
 import json
+import socket
 import ssl
 import threading
 import time
@@ -137,7 +138,7 @@ class PlainTransport:
                 )
                 words = getattr(error, "verify_message", "") or error.reason or str(error)
                 raise Lost(f"the certificate of {place} is not trusted: {words}", False, True, remedy) from None
-            except TimeoutError:
+            except (TimeoutError, socket.timeout):  # one and the same from Python 3.10 on
                 raise Lost(f"{place} did not accept a connection in time", maybe_done=False) from None
             except OSError as error:
                 raise Lost(f"the connection to {place} failed: {_why(error)}", maybe_done=False) from None
@@ -146,7 +147,7 @@ class PlainTransport:
                 response = connection.getresponse()
                 self._note_clock(response.headers.get("Date"))
                 content = response.read(_MOST)
-            except TimeoutError:
+            except (TimeoutError, socket.timeout):
                 raise Lost(f"{place} did not answer in time", maybe_done=True) from None
             except (OSError, http.client.HTTPException) as error:
                 raise Lost(f"the connection to {place} failed: {_why(error)}", maybe_done=True) from None

@@ -137,7 +137,9 @@ def test_a_kubeconfig_in_json_with_a_token_needs_no_package(tmp_path, server):
         f"client = kube.KubeClient({{'kubeconfig': {path!r}}}, log_in=kube_login.log_in_alone)\n"
         "print(len(client.list_objects('list', CLAIMS, 'shop-a').items))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)))
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.stderr) == ("1\n", "")
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 
 import pytest
 
@@ -194,13 +195,20 @@ def test_a_hundred_objects_are_waited_for_with_one_list_and_one_watch(server, cl
     for name in names:
         make(client, name=name)
     before = len(server.requests)
-    timers = [later(server, name, 0.1, readyToUse=True) for name in names]
+
+    def work():
+        while not any(each.query.get("watch") for each in server.requests[before:]):
+            time.sleep(0.01)
+        for name in names:
+            server.change(server.find("volumesnapshots", name), {"status": {"readyToUse": True}})
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
     found = wait(server, dict.fromkeys(names, ready))
     assert found.waiting == ()
     assert all(ready(each) for each in found.objects.values())
     assert len(server.requests) - before == 2
-    for timer in timers:
-        timer.join()
+    worker.join()
 
 
 def test_a_wait_ends_at_its_deadline_and_says_what_was_seen(server, client):
@@ -218,7 +226,7 @@ def test_what_was_ready_and_is_so_no_longer_is_waited_for(server, client):
     make(client, name="b")
     later(server, "a", 0.0, readyToUse=True).join()
     timers = [later(server, "a", 0.1, readyToUse=False), later(server, "b", 0.2, readyToUse=True)]
-    assert wait(server, {"a": ready, "b": ready}, seconds=1.0).waiting == ("a",)
+    assert wait(server, {"a": ready, "b": ready}, seconds=3.0).waiting == ("a",)
     for timer in timers:
         timer.join()
 
