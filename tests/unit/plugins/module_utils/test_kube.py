@@ -60,7 +60,7 @@ class Pauses(list[float]):
     __call__ = list.append
 
 
-def connect(server, timeout=5.0, sleep=lambda seconds: None, **options):
+def connect(server, timeout=30.0, sleep=lambda seconds: None, **options):
     options = {"host": server.url, "api_key": TOKEN, "ca_cert": str(server.certificate), **options}
     return kube.KubeClient(options, timeout=timeout, sleep=sleep)
 

@@ -60,7 +60,7 @@ def written(tmp_path, config):
     return str(path)
 
 
-def connect(path, timeout=5.0, **options):
+def connect(path, timeout=30.0, **options):
     return kube.KubeClient({"kubeconfig": path, **options}, timeout=timeout, sleep=lambda seconds: None,
                            log_in=log_in_alone)  # fmt: skip
 

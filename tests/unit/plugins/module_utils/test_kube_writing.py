@@ -46,10 +46,10 @@ def server(certificate):
 def client(request, server, tmp_path):
     if request.param == "kubernetes package":
         options = {"host": server.url, "api_key": TOKEN, "ca_cert": str(server.certificate)}
-        return kube.KubeClient(options, timeout=5.0, sleep=lambda seconds: None)
+        return kube.KubeClient(options, timeout=30.0, sleep=lambda seconds: None)
     path = tmp_path / "kubeconfig"
     path.write_text(json.dumps(server.kubeconfig()))
-    return kube.KubeClient({"kubeconfig": str(path)}, timeout=5.0, sleep=lambda seconds: None, log_in=log_in_alone)
+    return kube.KubeClient({"kubeconfig": str(path)}, timeout=30.0, sleep=lambda seconds: None, log_in=log_in_alone)
 
 
 def snapshot(name="one", run="r1", **spec):
@@ -140,7 +140,7 @@ def test_writes_are_repeated_when_the_server_is_busy(server, client, status):
 def test_patience_decides_how_long_a_broken_server_is_asked(server):
     options = {"host": server.url, "api_key": TOKEN, "ca_cert": str(server.certificate)}
     pauses: list[float] = []
-    patient = kube.KubeClient(options, timeout=5.0, sleep=pauses.append, patience=11.0)
+    patient = kube.KubeClient(options, timeout=30.0, sleep=pauses.append, patience=11.0)
     server.faults = [(503, {})] * 99
     with pytest.raises(KubeError) as caught:
         make(patient)
@@ -176,7 +176,7 @@ def test_what_is_not_allowed_is_found_before_it_is_tried(server, client):
 
 def wait(server, wanted, seconds=30.0, **more):
     options = {"host": server.url, "api_key": TOKEN, "ca_cert": str(server.certificate)}
-    client = kube.KubeClient(options, timeout=5.0, sleep=lambda seconds: None)
+    client = kube.KubeClient(options, timeout=30.0, sleep=lambda seconds: None)
     return Waiter(client, Deadline(seconds), lambda seconds: None).wait("wait", SNAPSHOTS, "shop", wanted, **more)
 
 
