@@ -357,6 +357,14 @@ class Caught:
         )
         wait_for(lambda: host.notes == ["+a", "+b"])
 
+    def watchdog(self):
+        """Return the agent's child that is the agent once more. The other is the hook, whose end the agent would see."""
+        agent = pathlib.Path(f"/proc/{self.process.pid}")
+        children = (agent / "task" / agent.name / "children").read_text().split()
+        command = (agent / "cmdline").read_bytes()
+        (found,) = (each for each in children if pathlib.Path(f"/proc/{each}/cmdline").read_bytes() == command)
+        return int(found)
+
     def kill(self):
         """Kill the agent, and then the hook that it leaves behind."""
         self.process.kill()
@@ -380,9 +388,7 @@ def test_when_the_agent_is_killed_the_watchdog_thaws_at_once_and_the_next_run_no
 
 def test_when_the_watchdog_is_killed_as_well_the_next_run_thaws(host, archive):
     caught = Caught(host, archive)
-    children = pathlib.Path(f"/proc/{caught.process.pid}/task/{caught.process.pid}/children").read_text().split()
-    for child in children:
-        os.kill(int(child), signal.SIGKILL)
+    os.kill(caught.watchdog(), signal.SIGKILL)
     caught.kill()
     assert host.notes == ["+a", "+b"]
     host.hooks()
