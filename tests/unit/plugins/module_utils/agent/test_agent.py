@@ -358,7 +358,7 @@ class Caught:
         wait_for(lambda: host.notes == ["+a", "+b"])
 
     def watchdog(self):
-        """Return the agent's child that is the agent once more. The other is the hook, whose end the agent would see."""
+        """Return the pid of the watchdog: the child that is the agent once more. The other one is the hook."""
         agent = pathlib.Path(f"/proc/{self.process.pid}")
         children = (agent / "task" / agent.name / "children").read_text().split()
         command = (agent / "cmdline").read_bytes()
