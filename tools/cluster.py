@@ -67,6 +67,8 @@ BUILD_FLAGS = ("-trimpath", "-gcflags=all=-dwarf=false", "-ldflags=-s -w")
 #: For the servers; the kernel gives ports from 32768 on to clients.
 PORTS = range(20000, 32000)
 START_SECONDS = 180.0
+#: The names of the ports on which parts listen.
+_PORTS_OF = {"etcd": ("etcd", "peer"), "kube-apiserver": ("api",)}
 #: In the order in which they start.
 PARTS = (
     "etcd",
@@ -307,9 +309,17 @@ class Cluster:
         """Start a part that was stopped; the API server answers when this returns."""
         self.parts = built()
         if self.pid(part) is None:
+            for name in _PORTS_OF.get(part, ()):
+                self._wait_free(self.ports[name])
             self._launch(part)
         if part == "kube-apiserver":
             self.wait_for(part, self._answers)
+
+    def _wait_free(self, port: int) -> None:
+        """Wait until nobody listens: threads of a process that was killed may keep its sockets for a moment more."""
+        deadline = time.monotonic() + START_SECONDS
+        while _is_taken(port) and time.monotonic() < deadline:
+            time.sleep(0.05)
 
     def stop_part(self, part: str, gently: bool = False) -> None:
         """End a part at once, or gently: with the time to end what it does."""
@@ -571,6 +581,16 @@ def _classes() -> list[tuple[str, dict[str, Any]]]:
         (f"{GROUPS}/volumegroupsnapshotclasses", snapshots("folders", "Delete", default_group, group)),
         (f"{GROUPS}/volumegroupsnapshotclasses", snapshots("folders-retain", "Retain", {}, group)),
     ]
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError:
+            return True
+        return False
 
 
 def _listens(port: int) -> bool:

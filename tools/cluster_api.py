@@ -86,7 +86,7 @@ class Api:
                 return {}
             raise
 
-    def wait(self, path: str, holds: Callable[[dict[str, Any] | None], Any], seconds: float = 60) -> dict[str, Any]:
+    def wait(self, path: str, holds: Callable[[dict[str, Any] | None], Any], seconds: float = 180) -> dict[str, Any]:
         """Wait until something holds of an object (None: not there), and return it; TimeoutError shows the last one."""
         deadline, found = time.monotonic() + seconds, None
         while time.monotonic() < deadline:

@@ -242,7 +242,7 @@ class Lab:
 
     # -- objects -------------------------------------------------------------------------------------------------------
 
-    def until(self, holds: Any, what: str, seconds: float = 60) -> Any:
+    def until(self, holds: Any, what: str, seconds: float = 180) -> Any:
         """Wait until something holds, and return what it gave."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -312,7 +312,7 @@ class Lab:
             self.bound(namespace, name, seconds=60 + 2 * len(names))
             self.write(namespace, name, {"name": name, **(files or {})})
 
-    def bound(self, namespace: str, name: str, seconds: float = 60) -> dict[str, Any]:
+    def bound(self, namespace: str, name: str, seconds: float = 180) -> dict[str, Any]:
         """Wait until a claim is bound, and return it."""
         path = self.claim_path(namespace, name)
         return self.api.wait(path, lambda found: found and found["status"].get("phase") == "Bound", seconds)
@@ -325,7 +325,7 @@ class Lab:
     def snapshot(
         self, namespace: str, claim: str, name: str, snapshot_class: str | None = None, wait: bool = True
     ) -> dict[str, Any]:
-        """Take a snapshot without the collection, and wait until it is ready."""
+        """Take a snapshot without the collection, and wait until it is ready, and the claim is let go."""
         spec: dict[str, Any] = {"source": {"persistentVolumeClaimName": claim}}
         if snapshot_class or self.snapshot_class:
             spec["volumeSnapshotClassName"] = snapshot_class or self.snapshot_class
@@ -336,7 +336,11 @@ class Lab:
             "spec": spec,
         }
         created = self.api.create(self.snapshot_path(namespace), made)
-        return self.ready(self.snapshot_path(namespace, name)) if wait else created
+        if not wait:
+            return created
+        found = self.ready(self.snapshot_path(namespace, name))
+        self.api.wait(f"{CORE}/namespaces/{namespace}/persistentvolumeclaims/{claim}", _is_let_go)
+        return found
 
     def group_snapshot(self, namespace: str, name: str, labels: Mapping[str, str]) -> dict[str, Any]:
         """Take a snapshot of all claims with these labels, without the collection, and wait until it is ready."""
@@ -349,7 +353,7 @@ class Lab:
         self.api.create(self.group_path(namespace), made)
         return self.ready(self.group_path(namespace, name))
 
-    def ready(self, path: str, seconds: float = 60) -> dict[str, Any]:
+    def ready(self, path: str, seconds: float = 180) -> dict[str, Any]:
         """Wait until a snapshot, or a group of them, is ready to use, and return it."""
         return self.api.wait(path, lambda found: found and found.get("status", {}).get("readyToUse"), seconds)
 
@@ -574,3 +578,9 @@ def lab_of(cluster: Cluster) -> Lab:
     """Return the lab on a cluster of the project's own that runs."""
     trust = ssl.create_default_context(cafile=str(cluster.ca))
     return Lab(cluster.api(), cluster.kubeconfig, trust, cluster)
+
+
+def _is_let_go(claim: dict[str, Any] | None) -> bool:
+    """Say whether the controller has taken off what kept a claim while a snapshot was made of it."""
+    finalizers = (claim or {}).get("metadata", {}).get("finalizers") or []
+    return "snapshot.storage.kubernetes.io/pvc-as-source-protection" not in finalizers

@@ -27,7 +27,7 @@ PROGRAM = "/usr/local/sbin/restorepoint"
 POLICIES = "/etc/restorepoint/policies.json"
 STATE = "/var/lib/restorepoint"
 #: How long something may take to come to be, in seconds.
-PATIENCE = 180.0
+PATIENCE = 600.0
 
 _INSTALL = f"base64 -d > {PROGRAM}; chmod 755 {PROGRAM}; mkdir -p {os.path.dirname(POLICIES)}"
 _STOP_TIMERS = "systemctl stop $(systemctl list-timers --all --plain --no-legend | grep -o '[^ ]*[.]timer')"

@@ -37,10 +37,16 @@ _LIST = ("zfs", "list", "-Ht", "snapshot", "-s", "createtxg", "-o", "name", "tan
 #: A hook that says that it runs, and ends when it is told to.
 _HOLD = "touch /run/hold.on; while [ ! -e /run/hold.go ]; do sleep 0.2; done"
 ZFS = {"backend": "zfs", "dataset": ["tank/shop"]}
-LVM = {"backend": "lvm", "volume": ["vg0/thin"]}
-THICK = {"backend": "lvm", "volume": ["vg0/thick"], "size": "16M"}
+#: Policies that are due at the same moment wait for one another: for long enough, also on a busy machine.
+LVM = {"backend": "lvm", "volume": ["vg0/thin"], "lock_timeout": 600}
+THICK = {"backend": "lvm", "volume": ["vg0/thick"], "size": "16M", "lock_timeout": 600}
 BTRFS = {"backend": "btrfs", "subvolume": ["/mnt/btrfs/site"], "store": "/mnt/btrfs/.store"}
-FROZEN = {"backend": "hostpath", "path": ["/mnt/files/data"], "store": "/var/lib/restorepoint-store"}
+FROZEN = {
+    "backend": "hostpath",
+    "path": ["/mnt/files/data"],
+    "store": "/var/lib/restorepoint-store",
+    "lock_timeout": 200,
+}
 FILES = {"backend": "hostpath", "path": ["/mnt/files/data"], "store": "/mnt/files/.store"}
 
 
