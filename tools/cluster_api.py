@@ -96,7 +96,7 @@ class Api:
             time.sleep(0.1)
         raise TimeoutError(f"{path} did not become what was waited for within {seconds:g} s: {json.dumps(found)}")
 
-    def gone(self, path: str, seconds: float = 60) -> None:
+    def gone(self, path: str, seconds: float = 300) -> None:
         """Wait until an object is not there."""
         self.wait(path, lambda found: found is None, seconds)
 
