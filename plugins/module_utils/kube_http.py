@@ -19,6 +19,7 @@ import ipaddress
 import json
 import os
 import select
+import socket
 import ssl
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
@@ -199,15 +200,13 @@ def _told() -> Iterator[None]:
         yield
     except ssl.SSLCertVerificationError:
         raise
-    except TimeoutError as error:  # of which socket.timeout is another name from Python 3.10 on
+    except (TimeoutError, socket.timeout) as error:  # one and the same from Python 3.10 on
         raise NoAnswer("no answer in time") from error
     except http.client.IncompleteRead as error:
         raise Unreachable("the connection broke in the middle of an answer") from error
     except http.client.HTTPException as error:
         raise Unreachable(str(error) or type(error).__name__) from error
     except OSError as error:
-        if type(error).__name__ == "timeout":  # socket.timeout of Python 3.9
-            raise NoAnswer("no answer in time") from error
         if isinstance(error, ssl.SSLError) and not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
             raise
         raise Unreachable(error.strerror or str(error)) from error

@@ -31,7 +31,7 @@ from ..engine.reach import Reach
 from ..kube import KubeClient
 from ..kube_login import KubeError, log_in_alone
 from ..kube_resources import CLAIMS, EVENTS, PODS, SNAPSHOTS, Resource
-from .state import State
+from .state import State, new_line
 
 __all__ = ["Annotating", "CsiOptions", "KubeClient", "log_in_alone", "parse_policy"]
 
@@ -77,8 +77,7 @@ class Annotating:
         """Do what is due; return the record, which is in the journal as well. Raises LockTimeout, RestorePointError."""
         started, begun = self._now(), time.monotonic()
         self.record = {
-            "started": timestamp(started), "started_epoch": started, "command": "annotations", "policy": OWNER,
-            "who": current_user(), "name": None, "outcome": "done", "targets": [], "done": {}, "failures": [],
+            **new_line("annotations", OWNER, started), "outcome": "done", "targets": [], "done": {}, "failures": [],
         }  # fmt: skip
         with state.lock(OWNER, wait):
             try:

@@ -12,6 +12,7 @@ import os
 import stat
 import zipfile
 
+from .. import whole_file
 from . import start
 
 
@@ -31,18 +32,7 @@ def keep(folder: str, build: str, archive: str) -> None:
         codes = compiled(archive, build)
         if not codes:
             return
-        temporary = f"{path}.{os.getpid()}"
-        try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(fd, "wb") as stream:
-                stream.write(start.packed(codes))
-                stream.flush()
-                os.fsync(fd)
-            os.replace(temporary, path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
+        whole_file.put(path, start.packed(codes), 0o600, f"{path}.{os.getpid()}")
         for name in os.listdir(inside):
             if not name.startswith(f"{build}-"):
                 with contextlib.suppress(OSError):

@@ -34,7 +34,6 @@ from .state import Mark
 
 #: How long a filesystem may stay frozen, and an application quiesced, whatever the snapshots still need: in seconds.
 HOLD_SECONDS = 300
-_REMEDY = REMEDY
 _DATABASES = ("postgresql", "mariadb", "mysql")
 
 
@@ -215,7 +214,7 @@ class _Watchdog:
         alive = os.read(ready, 1)
         os.close(ready)
         if not alive:
-            raise ToolError("quiesce the targets", "the watchdog that would thaw them did not start", _REMEDY)
+            raise ToolError("quiesce the targets", "the watchdog that would thaw them did not start", REMEDY)
         return self
 
     def __exit__(self, *_unused: object) -> None:
@@ -230,7 +229,7 @@ class _Watchdog:
             os.write(self._pipe, line.encode("ascii"))
         except OSError as error:
             if line.startswith("+"):
-                raise ToolError("quiesce the targets", "the watchdog that would thaw them is gone", _REMEDY) from error
+                raise ToolError("quiesce the targets", "the watchdog that would thaw them is gone", REMEDY) from error
 
     def _be_it(self, reading: int, said_ready: int) -> None:
         os.setsid()

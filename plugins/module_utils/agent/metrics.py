@@ -10,12 +10,12 @@ What the families are is in core/metrics.py; `looking` looks, `serving` serves. 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Callable, TextIO
 
+from .. import whole_file
 from ..core.errors import InvalidInput, RestorePointError, StoreError
 from ..core.metrics import Facts, Family, Watched, families
 from ..core.units import parse_duration
@@ -97,7 +97,7 @@ def gather(
 
 def _remembered(state: State, policy: str) -> int:
     """Return when the last run that succeeded was begun, 0 for never: the journal may be gone."""
-    last = state.thawed(f"{policy}.last").read() or {}
+    last = state.last(policy).read() or {}
     epoch = last.get("started_epoch", 0)
     return epoch if isinstance(epoch, int) else 0
 
@@ -135,17 +135,7 @@ def write_file(path: str, content: bytes, state: State) -> None:
     attempt = f"write the metrics to {path}"
     with FileLock(os.path.join(state.folder, "metrics.lock"), _PATIENCE, attempt):
         try:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(new)
-            fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            with open(fd, "wb") as stream:
-                stream.write(content)
-                os.fchmod(fd, _FILE_MODE)
-                stream.flush()
-                os.fsync(fd)
-            os.replace(new, path)
+            whole_file.put(path, content, _FILE_MODE, new)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                os.unlink(new)
             remedy = "make its folder, let this user write to it, and see that there is room"
             raise StoreError(attempt, str(error.strerror), remedy) from error

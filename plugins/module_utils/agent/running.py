@@ -16,21 +16,20 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Callable
 
-from ..audit import AuditLog, current_user
+from ..audit import AuditLog
 from ..core.backend import Desired, Situation
 from ..core.errors import Blocked, InvalidInput, LockTimeout, RestorePointError
 from ..core.names import automatic_name
 from ..core.retention import RetentionPolicy
 from ..core.run import RunFailed
 from ..core.several import Member, Several
-from ..core.snapshot import timestamp
 from ..engine.policy import TARGET_OPTION, Hook, Policy, Target, engine
 from ..engine.reach import Reach
 from ..interrupts import Interrupts
 from ..lock import FileLock
 from . import hooks as hook_stack
 from .progress import Shown, Watched
-from .state import State
+from .state import State, new_line
 
 #: Outcomes of a run, as the journal names them.
 DONE, UNCHANGED, FAILED, BLOCKED = "done", "unchanged", "failed", "blocked"
@@ -197,7 +196,7 @@ class Running:
         self._interrupts = interrupts
         self._shown = shown
         self._mark = state.mark(policy.name)
-        self._last = state.thawed(f"{policy.name}.last")
+        self._last = state.last(policy.name)
         self._stack: hook_stack.Hooks | None = None
         self._named: dict[str, str] = {}
         self.warnings: list[str] = []
@@ -279,16 +278,7 @@ class Running:
     # -- the frame of every run ----------------------------------------------------------------------------------------
 
     def _begin(self, command: str) -> dict[str, Any]:
-        started = self._now()
-        return {
-            "started": timestamp(started),
-            "started_epoch": started,
-            "command": command,
-            "policy": self._policy.name,
-            "who": current_user(),
-            "name": None,
-            "outcome": RUNNING,
-        }
+        return {**new_line(command, self._policy.name, self._now()), "outcome": RUNNING}
 
     def _recorded(self, command: str, work: Callable[[], None], wait: float) -> dict[str, Any]:
         self.record, begun = self._begin(command), time.monotonic()

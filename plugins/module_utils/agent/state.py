@@ -18,8 +18,11 @@ import stat
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from .. import whole_file
+from ..audit import current_user
 from ..core.errors import StoreError
 from ..core.history import tally
+from ..core.snapshot import timestamp
 from ..lock import FileLock
 
 #: The journal is begun anew at this size; so many old ones are kept.
@@ -28,6 +31,18 @@ KEPT_JOURNALS = 5
 #: What a mark takes from the disk beforehand: enough for any line that has no list of targets in it.
 MARK_BYTES = 16 * 1024
 _PATIENCE = 60.0
+
+
+def new_line(command: str, policy: str, started: int) -> dict[str, Any]:
+    """Return the beginning of a line of the journal. ``started`` is in seconds since the epoch."""
+    return {
+        "started": timestamp(started),
+        "started_epoch": started,
+        "command": command,
+        "policy": policy,
+        "who": current_user(),
+        "name": None,
+    }
 
 
 class State:
@@ -61,6 +76,10 @@ class State:
     def mark(self, policy: str) -> Mark:
         """Return the mark of a policy's run."""
         return Mark(self._path(f"{policy}.json"))
+
+    def last(self, policy: str) -> Mark:
+        """Return where a policy keeps when its last run that succeeded was begun, and its last automatic names."""
+        return self.thawed(f"{policy}.last")
 
     def thawed(self, policy: str) -> Mark:
         """Return where the watchdog of a run notes what it did."""
@@ -135,11 +154,7 @@ class State:
         content = json.dumps({"folded": identity, "tally": tally(_lines(oldest), kept["tally"])})
         path = os.path.join(self.folder, "tally.json")
         try:
-            with open(f"{path}.new", "w", encoding="ascii", opener=_private) as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(f"{path}.new", path)
+            whole_file.put(path, content.encode("ascii"), 0o600, f"{path}.new")
         except OSError:
             return False  # No room: the journal grows on, and the next line tries again.
         return True
@@ -169,10 +184,6 @@ def _identity(name: str) -> str | None:
     except FileNotFoundError:
         return None
     return f"{found.st_dev}:{found.st_ino}:{found.st_size}:{found.st_mtime_ns}"
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 class Mark:

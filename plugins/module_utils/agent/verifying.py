@@ -12,12 +12,10 @@ from __future__ import annotations
 import time
 from typing import Any, Callable
 
-from ..audit import current_user
 from ..core.errors import RestorePointError
-from ..core.snapshot import timestamp
 from ..engine.policy import Policy
 from .running import DONE, FAILED, verify
-from .state import State
+from .state import State, new_line
 
 
 def verified(state: State, policy: Policy, now: Callable[[], int]) -> list[dict[str, Any]]:
@@ -37,12 +35,7 @@ def verified(state: State, policy: Policy, now: Callable[[], int]) -> list[dict[
         raise
     finally:
         record = {
-            "started": timestamp(started),
-            "started_epoch": started,
-            "command": "verify",
-            "policy": policy.name,
-            "who": current_user(),
-            "name": None,
+            **new_line("verify", policy.name, started),
             "outcome": FAILED if reason or not results else DONE,
             "checked": len(results),
             "faults": sum(not each["ok"] for each in results),

@@ -15,7 +15,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from .. import process
+from .. import process, whole_file
 from ..core.errors import StoreError, ToolError
 from .plan import Plan, Step
 from .systemd import OURS, FileStep, Found, UnitState
@@ -116,14 +116,6 @@ def _write(step: FileStep) -> None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(step.path)
             return
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
-        with open(descriptor, "w", encoding="utf-8") as stream:
-            os.fchmod(descriptor, 0o644)
-            stream.write(step.content)
-            stream.flush()
-            os.fsync(descriptor)
-        os.replace(beside, step.path)
+        whole_file.put(step.path, step.content.encode("utf-8"), 0o644, beside)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            os.unlink(beside)
         raise StoreError(f"{step.action} {step.path}", str(error.strerror), "make room for it, as root") from error
