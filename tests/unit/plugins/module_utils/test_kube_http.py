@@ -33,11 +33,6 @@ from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.fake_
 SECRET = "a-secret-that-nobody-may-see"
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    return make_certificate(tmp_path_factory.mktemp("tls"), "127.0.0.1", "localhost")
-
-
 @pytest.fixture
 def server(certificate):
     with FakeKube(certificate) as fake:

@@ -28,12 +28,7 @@ from ansible_collections.restorepoint.core.plugins.module_utils.kube_resources i
     VOLUMES,
 )
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.fake_cluster import FakeCluster
-from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.fake_kube import TOKEN, make_certificate
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    return make_certificate(tmp_path_factory.mktemp("tls"), "127.0.0.1", "localhost")
+from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.fake_kube import TOKEN
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.fake_kube import make_certificate
 from ansible_collections.restorepoint.core.tests.unit.plugins.modules.csi_cluster import csi_cluster
 from ansible_collections.restorepoint.core.tests.unit.plugins.modules.pve_cluster import guests_of_each_kind
 
@@ -18,11 +17,6 @@ def pve():
     """A server with a guest of each kind, and the modules with its connection."""
     with guests_of_each_kind() as cluster:
         yield cluster
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory):
-    return make_certificate(tmp_path_factory.mktemp("tls"), "127.0.0.1", "localhost")
 
 
 @pytest.fixture

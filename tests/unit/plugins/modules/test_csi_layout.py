@@ -17,7 +17,7 @@ import yaml
 from ansible_collections.restorepoint.core.plugins.module_utils.bridge.csi_layout import SPEC
 from ansible_collections.restorepoint.core.plugins.modules import csi_layout
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.fake_cluster import FakeCluster
-from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.fake_kube import TOKEN, make_certificate
+from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.fake_kube import TOKEN
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.setup.csi_cluster import (
     SNAPSHOT_KINDS,
     bare,
@@ -37,11 +37,6 @@ from ansible_collections.restorepoint.core.tests.unit.plugins.modules.documented
 from ansible_collections.restorepoint.core.tests.unit.plugins.modules.running import run
 
 HOSTPATH = {"kind": "csi_hostpath", "default": True, "default_snapshot_class": True, "group_class": True}
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    return make_certificate(tmp_path_factory.mktemp("tls"), "127.0.0.1", "localhost")
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.fake_
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.fake_kube import (
     TOKEN,
     claim,
-    make_certificate,
     on_node,
     volume,
 )
@@ -26,11 +25,6 @@ from ansible_collections.restorepoint.core.tests.unit.plugins.modules.documented
     options,
 )
 from ansible_collections.restorepoint.core.tests.unit.plugins.modules.running import run
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    return make_certificate(tmp_path_factory.mktemp("tls"), "127.0.0.1", "localhost")
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.fake_
     snapshot_class,
     volume_of,
 )
-from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.fake_kube import claim, make_certificate
+from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.fake_kube import claim
 
 signals.as_usual()
 HOUR = 3600
@@ -70,11 +70,6 @@ class Shop:
     @property
     def events(self):
         return self.server.all("events")
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    return make_certificate(tmp_path_factory.mktemp("tls"), "127.0.0.1", "localhost")
 
 
 @pytest.fixture

@@ -26,7 +26,6 @@ from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.fake_
 )
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.fake_kube import (
     claim,
-    make_certificate,
     on_node,
     volume,
 )
@@ -75,11 +74,6 @@ class Here:
             f"{each['metadata']['namespace']}/{each['spec']['source']['persistentVolumeClaimName']}"
             for each in self.server.all("volumesnapshots")
         )
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    return make_certificate(tmp_path_factory.mktemp("tls"), "127.0.0.1", "localhost")
 
 
 @pytest.fixture

@@ -47,15 +47,10 @@ from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.backe
     stateful_set,
 )
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.fake_cluster import FakeCluster
-from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.fake_kube import TOKEN, make_certificate
+from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.fake_kube import TOKEN
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.mortal import Killed
 
 TARGET = "shop/data"
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    return make_certificate(tmp_path_factory.mktemp("tls"), "127.0.0.1", "localhost")
 
 
 @pytest.fixture
