@@ -14,7 +14,8 @@ author:
   - The restorepoint.core authors (@restorepoint)
 description:
   - Builds the agent, C(restorepoint.pyz), from the installed collection on the control node, and copies it to the host.
-    Nothing is downloaded.
+    The one library that it takes along, prometheus_client, is downloaded once by pip, and has to have the hash that the
+    collection names. It is kept below C(~/.cache/restorepoint/wheels), where it can be put by hand as well.
   - The same version of the collection gives the same file, to the byte, so a second run changes nothing.
   - The role P(restorepoint.core.agent#role) calls it, and sets up what belongs around it.
 extends_documentation_fragment:
