@@ -14,6 +14,7 @@ import dataclasses
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Callable
 
 from ..audit import AuditLog
@@ -63,7 +64,8 @@ def members(
         label = target.backend
         number = sum(each.label.split("-")[0] == label for each in found)
         label = f"{label}-{number + 1}" if number else label
-        found.append(Member(label, made.backend_of(params, now, report), target.backend in _KEEPING))
+        place = f"{target.backend}:{params.get('store') or ''}"
+        found.append(Member(label, made.backend_of(params, now, report), target.backend in _KEEPING, place))
     return found
 
 
@@ -374,8 +376,7 @@ class Running:
             self._note,
             self._interrupts.held,
         )
-        with self._stack.around():
-            self._reach(desired, policy.targets)
+        self._reach(desired, policy.targets, around=self._stack.around)
         if self._stack.lost:
             # It is not what it was meant to be, and must not be taken for it.
             self._reach(Desired(state="absent", name=name, owner=owner), policy.targets)
@@ -388,7 +389,19 @@ class Running:
         if not self._policy.retention.has_no_rule:
             self._reach(self._pruned(), ())
 
-    def _reach(self, desired: Desired, targets: Sequence[Target], dry_run: bool = False, **given: Any) -> None:
+    def _reach(
+        self,
+        desired: Desired,
+        targets: Sequence[Target],
+        dry_run: bool = False,
+        around: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+        **given: Any,
+    ) -> None:
+        """Reach what is desired.
+
+        ``around`` is entered when all locks are held and all is looked at: what is quiesced must not wait for another
+        run, which may itself wait to write to what is frozen.
+        """
         keep_current = given.pop("keep_current", None)
         told: list[Watched] = []
 
@@ -410,7 +423,8 @@ class Running:
                 if dry_run:
                     reach.predict()
                 else:
-                    reach.carry_out(AuditLog(None, self.record["who"]), False, self._interrupts.held)
+                    with around():
+                        reach.carry_out(AuditLog(None, self.record["who"]), False, self._interrupts.held)
         finally:
             if self._shown:
                 self._shown.clear()

@@ -22,11 +22,15 @@ from .errors import NotBegun, RestorePointError
 
 @dataclasses.dataclass(frozen=True)
 class Member:
-    """One of the backends, a label of its own for its targets, and whether its returns keep the content by default."""
+    """One of the backends, a label of its own for its targets, and whether its returns keep the content by default.
+
+    ``place`` is what it locks: the same of every policy and run. Without one it is the label.
+    """
 
     label: str
     backend: Backend
     keep_current: bool = False
+    place: str = ""
 
 
 class Several:
@@ -79,10 +83,10 @@ class Several:
 
     @contextlib.contextmanager
     def session(self, writing: bool) -> Iterator[None]:
-        """Open all of them, always in the order of their labels, so that two runs cannot wait for each other."""
+        """Open all of them, always in the order of what they lock, so that two runs cannot wait for each other."""
         try:
             with contextlib.ExitStack() as stack:
-                for member in sorted(self.members, key=lambda each: each.label):
+                for member in sorted(self.members, key=lambda each: each.place or each.label):
                     stack.enter_context(member.backend.session(writing))
                 yield
         finally:

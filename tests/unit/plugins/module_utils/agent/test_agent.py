@@ -320,9 +320,28 @@ def test_a_before_hook_that_fails_stops_the_run_and_only_what_succeeded_is_taken
 
 
 def test_after_hooks_run_where_the_snapshot_fails(host):
+    host.hooks("a", "b", before_b=["rm", "-r", str(host.data)])
+    assert host.call("run", "dev")[0] == cli.FAILED
+    assert host.notes == ["+a", "-b", "-a"]
+    assert host.names == []
+
+
+def test_a_target_that_is_not_there_is_told_before_anything_is_quiesced(host):
     host.hooks("a")
     host.policy["targets"][0]["path"] = [str(host.folder / "missing")]
     assert host.call("run", "dev")[0] == cli.FAILED
+    assert host.notes == []
+
+
+def test_nothing_is_quiesced_while_another_run_is_waited_for(host):
+    # Else this run holds frozen what that run has to write to, and each waits for the other.
+    host.call("run", "dev")
+    host.hooks("a")
+    host.policy["targets"][0]["lock_timeout"] = 0
+    with FileLock(str(host.folder / "store" / ".lock"), 0, "test"):
+        assert host.call("run", "dev")[0] == cli.FAILED
+    assert host.notes == []
+    assert host.call("run", "dev")[0] == 0
     assert host.notes == ["+a", "-a"]
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 
 import pytest
@@ -107,6 +108,24 @@ def test_warnings_of_all_members_are_told_once():
         pass
     assert several.warnings == ["first", "second"]
     assert (one.sessions, two.sessions) == ([True, False], [True, False])
+
+
+def test_sessions_are_opened_in_the_order_of_what_they_lock_so_that_two_runs_cannot_wait_for_each_other():
+    opened = []
+
+    class Locking(FakeBackend):
+        @contextlib.contextmanager
+        def session(self, writing):
+            opened.append(self)
+            yield
+
+    one, two = Locking("a"), Locking("a")
+    first = [Member("store", one, place="/a"), Member("store-2", two, place="/b")]
+    second = [Member("store", two, place="/b"), Member("store-2", one, place="/a")]
+    for members in (first, second):
+        with Several(members).session(writing=True):
+            pass
+    assert opened == [one, two, one, two]
 
 
 def test_two_members_of_one_label_are_a_mistake():
