@@ -83,8 +83,11 @@ class Play:
 
     def start(self, options: Mapping[str, Any]) -> tuple[Sequence[str], dict[str, Any]]:
         """See to it that all hosts are here and go in step; make a token for this run."""
-        problems = points.faults_of((), self.missing) + self._out_of_step()
-        absent = [host for host in self._here if self._of(host, _GROUPS) is None]
+        problems = points.faults_of((), self.missing)
+        out_of_step = self._out_of_step()
+        problems += out_of_step
+        # Hosts that go their own ways may come yet.
+        absent = [] if out_of_step else [host for host in self._here if self._of(host, _GROUPS) is None]
         problems += [
             f"{host}: it does not take part (is there a when or run_once around the role? "
             "give such a host an empty restore_point_targets instead)"
@@ -119,16 +122,17 @@ class Play:
 
     def taking(self, options: Mapping[str, Any]) -> tuple[Sequence[str], dict[str, Any]]:
         """Judge what all hosts have told before a restore point is taken."""
+        reports = self._reports()
         verdict = points.judge_taking(
-            self._reports(), self.missing, options["once"], options["name"], options["replace"]
+            reports, self._silent(reports), options["once"], options["name"], options["replace"]
         )
         return verdict.problems, _as_facts(verdict)
 
     def returning(self, options: Mapping[str, Any]) -> tuple[Sequence[str], dict[str, Any]]:
         """Judge what all hosts have told before a return."""
-        start = self._vars["__restore_point_start"]
+        start, reports = self._vars["__restore_point_start"], self._reports()
         verdict = points.judge_returning(
-            self._reports(), self.missing, start["hosts"], start["token"], options["once"], options["partial"]
+            reports, self._silent(reports), start["hosts"], start["token"], options["once"], options["partial"]
         )
         return verdict.problems, _as_facts(verdict)
 
@@ -147,7 +151,8 @@ class Play:
             ),
             "any_changed": any(bool(each.get("changed")) for each in every),
         }
-        return points.faults_of(self._reports(), self.missing), facts
+        reports = self._reports()
+        return points.faults_of(reports, self._silent(reports)), facts
 
     def hooks(self, options: Mapping[str, Any]) -> tuple[Sequence[str], dict[str, Any]]:
         """Collect which hooks failed, and where."""
@@ -162,13 +167,19 @@ class Play:
     def _reports(self) -> list[points.Report]:
         found = []
         for host in self._with_targets():
+            own = [report_of(host, item) for item in _items(self._of(host, _REPORTS))]
             if host in self.missing:
-                continue
-            items = _items(self._of(host, _REPORTS))
-            if not items:
-                found.append(points.Report(host, fault="it has told nothing"))
-            found += [report_of(host, item) for item in items]
+                # What it told last is no more than its end: it says nothing of this step.
+                own = [each for each in own if each.fault is not None]
+            elif not own:
+                own = [points.Report(host, fault="it has told nothing")]
+            found += own
         return found
+
+    def _silent(self, reports: Sequence[points.Report]) -> list[str]:
+        """Return the hosts that are missing and have not told why."""
+        told = {each.host for each in reports if each.fault is not None}
+        return [host for host in self.missing if host not in told]
 
 
 def report_of(host: str, item: Mapping[str, Any]) -> points.Report:
@@ -176,14 +187,11 @@ def report_of(host: str, item: Mapping[str, Any]) -> points.Report:
     group = item.get("item")
     via = group.get("delegate_to") if isinstance(group, Mapping) else None
     fault = None
+    words = " ".join(str(item.get("msg") or "it failed without a word").split()).removeprefix("Task failed: ")
     if item.get("unreachable"):
-        fault = f"it is unreachable: {item.get('msg', '')}"
-        if via not in (None, host):
-            fault = f"{via} is unreachable: {item.get('msg', '')}"
+        fault = f"{'it' if via in (None, host) else via} is unreachable: {words}"
     elif item.get("failed"):
-        fault = str(item.get("msg") or "it failed without a word")
-        # The words begin with the same attempt for each host; what matters comes behind.
-        fault = fault.removesuffix("; nothing was changed.")
+        fault = words.removeprefix("Module failed: ").removesuffix("; nothing was changed.")
     parts = tuple(points.Part(**each) for each in item.get("parts") or ())
     results = item.get("results") or ()
     actions = tuple(str(each.get("action")) for each in results)
