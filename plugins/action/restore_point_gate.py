@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible import constants as C
+from ansible import context
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
@@ -139,9 +140,7 @@ class Play:
     def reports(self, options: Mapping[str, Any]) -> tuple[Sequence[str], dict[str, Any]]:
         """Collect what all hosts have done."""
         raw = {host: _items(self._of(host, _REPORTS)) for host in self._with_targets()}
-        results = {
-            host: [each for item in items for each in item.get("results") or ()] for host, items in raw.items()
-        }
+        results = {host: [each for item in items for each in item.get("results") or ()] for host, items in raw.items()}
         every = [each for several in results.values() for each in several]
         facts = {
             "results": results,
@@ -220,6 +219,9 @@ def _as_facts(verdict: points.Verdict) -> dict[str, Any]:
 
 
 def _notes(hosts: Sequence[str]) -> list[str]:
-    if len(hosts) <= C.DEFAULT_FORKS:
+    forks = int(
+        C.config.get_config_value("DEFAULT_FORKS") if context.CLIARGS.get("forks") is None else context.CLIARGS["forks"]
+    )
+    if len(hosts) <= forks:
         return []
-    return [f"{len(hosts)} hosts are taken by {C.DEFAULT_FORKS} forks, in turns: raise forks to have them closer together"]
+    return [f"{len(hosts)} hosts are taken by {forks} forks, in turns: raise forks to have them closer together"]

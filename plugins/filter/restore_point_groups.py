@@ -16,8 +16,8 @@ version_added: 0.1.0
 author:
   - The restorepoint.core authors (@restorepoint)
 description:
-  - Takes the targets of a host and gives a group for each host that the module M(restorepoint.core.restore_point) has to
-    run on. A target says so with C(delegate_to), and with C(become) whether as another user.
+  - Takes the targets of a host and gives a group for each host that the module M(restorepoint.core.restore_point) has
+    to run on. A target says so with C(delegate_to), and with C(become) whether as another user.
   - It is a part of the role P(restorepoint.core.restore_point#role).
 options:
   _input:

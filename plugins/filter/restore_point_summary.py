@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Filter restorepoint.core.restore_point_summary: what a run of the role restore_point has done, in lines for people."""
+"""Filter restorepoint.core.restore_point_summary: what a run of the role restore_point has done, in lines for
+people."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ description:
   - It is a part of the role P(restorepoint.core.restore_point#role).
 options:
   _input:
-    description: What the module M(restorepoint.core.restore_point_gate) has collected. Empty where nothing was to be done.
+    description: What the module M(restorepoint.core.restore_point_gate) has collected, or nothing.
     type: dict
     required: true
   result:

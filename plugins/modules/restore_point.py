@@ -13,10 +13,10 @@ version_added: 0.1.0
 author:
   - The restorepoint.core authors (@restorepoint)
 description:
-  - Takes one restore point of several targets of a host, of any kinds of storage, under one name. Returns to it, removes
-    it and thins out.
-  - All targets are checked before the first is touched. If one fails while the restore point is taken, what the call has
-    made on the others is removed again.
+  - Takes one restore point of several targets of a host, of any kinds of storage, under one name. Returns to it,
+    removes it and thins out.
+  - All targets are checked before the first is touched. If one fails while the restore point is taken, what the call
+    has made on the others is removed again.
   - The role P(restorepoint.core.restore_point#role) leads several hosts together, and calls this module.
 extends_documentation_fragment:
   - restorepoint.core.attributes
@@ -49,8 +49,8 @@ options:
         C(pve), and options of that backend's module with the same meaning and defaults. The guide lists them.
       - Targets of one backend, and of one store, stand in one entry.
       - All values may be text, as surveys of AWX give them; lists then have commas.
-      - C(pve) and C(csi) speak to an API with Python's own library, from wherever the module runs. Where C(pve) names no
-        C(api_host) or credentials, the environment variables C(PROXMOX_*) are read.
+      - C(pve) and C(csi) speak to an API with Python's own library, from wherever the module runs. Where C(pve) names
+        no C(api_host) or credentials, the environment variables C(PROXMOX_*) are read.
     type: list
     elements: dict
     required: true
@@ -61,8 +61,8 @@ options:
     default: false
   keep_current:
     description:
-      - With O(state=rolled_back), keep what was there aside. Without this option that is done where it costs nothing, on
-        C(hostpath), C(btrfs) and C(csi).
+      - With O(state=rolled_back), keep what was there aside. Without this option that is done where it costs nothing,
+        on C(hostpath), C(btrfs) and C(csi).
     type: bool
   once:
     description: A token. Each target is returned to a snapshot at most once for each token.
@@ -70,8 +70,9 @@ options:
   stage:
     description:
       - Which part of the work of several hosts this is. The role sets it.
-      - V(whole) is a call of one host for itself. V(begin) marks what is taken as unfinished, or with O(state=rolled_back)
-        only marks that a return begins. V(finish) takes that mark off. V(undo) removes what the run O(run) has made and
+      - V(whole) is a call of one host for itself. V(begin) marks what is taken as unfinished, or with
+        O(state=rolled_back) only marks that a return begins. V(finish) takes that mark off. V(undo) removes what the run O(run)
+        has made and
         not finished, and nothing else.
     type: str
     choices: [whole, begin, finish, undo]
@@ -91,8 +92,8 @@ options:
     type: bool
     default: false
 notes:
-  - A snapshot that the role has taken carries C(restorepoint.*) labels. They are not shown among C(labels) here, and stay
-    when labels are changed. The info modules of the backends show them.
+  - A snapshot that the role has taken carries C(restorepoint.*) labels. They are not shown among C(labels) here, and
+    stay when labels are changed. The info modules of the backends show them.
 seealso:
   - module: restorepoint.core.zfs_snapshot
   - module: restorepoint.core.lvm_snapshot

@@ -28,8 +28,8 @@ from .module import StateModule, now
 from .spec import REQUIRED_IF
 
 if TYPE_CHECKING:
-    # Ansible ships to a host what it finds in a statement like this one. `policy` imports those that a call needs: all of
-    # them would make each call half a second slower, for there they have to be compiled.
+    # Ansible ships to a host what it finds in a statement like this one. `policy` imports those that a call needs: all
+    # of them would make each call half a second slower, for there they have to be compiled.
     from ..engine import btrfs, csi, hostpath, lvm, pve, zfs  # noqa: F401
 
 SPEC: dict[str, Any] = {

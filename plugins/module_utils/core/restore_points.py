@@ -4,8 +4,8 @@
 
 """Restore points over several hosts: what their snapshots carry, and what is decided when all hosts have told. Pure.
 
-Nothing here knows Ansible. Each host reports (`Report`) what its targets look like; `judge_taking` and `judge_returning`
-look at all reports together, and say what each host does next, or all that stands in the way.
+Nothing here knows Ansible. Each host reports (`Report`) what its targets look like; `judge_taking` and
+`judge_returning` look at all reports together, and say what each host does next, or all that stands in the way.
 
 The snapshots of a restore point carry labels of ours, and so all that a later run needs to know, wherever it runs:
 
@@ -85,9 +85,9 @@ class Report:
 class Verdict:
     """What all hosts do next. With ``problems`` they do nothing.
 
-    ``token`` is the run that takes, or the token of the return. ``go``: there is something to do. ``anew``: what is there
-    of that name does not count, on any host. ``finish_only``: all parts are there, of a run that died right before its
-    end. ``resumed``: an earlier run had begun it.
+    ``token`` is the run that takes, or the token of the return. ``go``: there is something to do. ``anew``: what is
+    there of that name does not count, on any host. ``finish_only``: all parts are there, of a run that died right
+    before its end. ``resumed``: an earlier run had begun it.
     """
 
     problems: tuple[str, ...] = ()
@@ -101,7 +101,9 @@ class Verdict:
 
 def faults_of(reports: Sequence[Report], missing: Collection[str] = ()) -> list[str]:
     """Return what went wrong, host by host. ``missing`` are hosts that are not in the play any more."""
-    found = [f"{host}: it failed or was unreachable before, and is not in the play any more" for host in sorted(missing)]
+    found = [
+        f"{host}: it failed or was unreachable before, and is not in the play any more" for host in sorted(missing)
+    ]
     return found + [f"{each.host}: {each.fault}" for each in reports if each.fault is not None]
 
 
@@ -174,7 +176,9 @@ def judge_returning(
     if not partial:
         problems += _not_one_point(parts, hosts)
     if len(marks) > 1:
-        problems.append(f"returns with different tokens have not ended: {', '.join(marks)} (finish each with its hosts)")
+        problems.append(
+            f"returns with different tokens have not ended: {', '.join(marks)} (finish each with its hosts)"
+        )
     elif marks and given and given != marks[0]:
         problems.append(f"a return has not ended (set restore_point_once to {marks[0]}, or leave it out, to finish it)")
     if problems:

@@ -174,7 +174,11 @@ class Point(Several):
     @property
     def may_replace(self) -> bool:
         """Whether all there is of that name was left by a run that died, or is to be taken anew; after `situations`."""
-        if self._wish.state != "present" or self._wish.stage in (FINISH, UNDO) or (self._is_whole() and not self._wish.anew):
+        if (
+            self._wish.state != "present"
+            or self._wish.stage in (FINISH, UNDO)
+            or (self._is_whole() and not self._wish.anew)
+        ):
             return False
         there = [own_labels(each.labels) for each in self._there.values() if each is not None]
         return bool(there) and (self._wish.anew or all(UNFINISHED in own for own in there))

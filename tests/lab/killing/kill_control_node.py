@@ -4,8 +4,8 @@
 
 """A callback plugin of Ansible that kills the control node at one step of a play, and notes all steps.
 
-``RP_KILL`` is ``{task}|{which time}|start`` or ``...|first``: when that task begins, or when the first host is done with
-it. ``RP_STEPS`` is a file to which each step is written. Loaded by test_restore_points.py through
+``RP_KILL`` is ``{task}|{which time}|start`` or ``...|first``: when that task begins, or when the first host is done
+with it. ``RP_STEPS`` is a file to which each step is written. Loaded by test_restore_points.py through
 ANSIBLE_CALLBACK_PLUGINS.
 """
 
@@ -25,7 +25,7 @@ description: [For tests.]
 """
 
 
-class CallbackModule(CallbackBase):  # type: ignore[misc]
+class CallbackModule(CallbackBase):
     """What Ansible asks for."""
 
     CALLBACK_VERSION = 2.0

@@ -170,4 +170,5 @@ def users(target: Volume, snapshot: Volume, thick: bool, options: LvmOptions) ->
     if thick and snapshot.is_open:
         shown = busy.users_of(snapshot.device) or ["somebody has it open"]
         for user in shown:
-            yield Blocker(target.path, f"the snapshot {snapshot.path}: {user}", "stop that use", RETURNS, while_used=True)
+            reason = f"the snapshot {snapshot.path}: {user}"
+            yield Blocker(target.path, reason, "stop that use", RETURNS, while_used=True)
