@@ -71,9 +71,8 @@ options:
     description:
       - Which part of the work of several hosts this is. The role sets it.
       - V(whole) is a call of one host for itself. V(begin) marks what is taken as unfinished, or with
-        O(state=rolled_back) only marks that a return begins. V(finish) takes that mark off. V(undo) removes what the run O(run)
-        has made and
-        not finished, and nothing else.
+        O(state=rolled_back) only marks that a return begins. V(finish) takes that mark off. V(undo) removes what the
+        run O(run) has made and not finished, and nothing else.
     type: str
     choices: [whole, begin, finish, undo]
     default: whole
