@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from ...core import backend as core
 from ...core.backend import Blocker, Change, Desired, Outcome, Situation
-from ...core.claims import check_request
+from ...core.claim_names import check_request
 from ...core.errors import Blocked, InvalidInput, RestorePointError, StoreError
 from ...core.names import is_aside
 from ...core.snapshot import Snapshot

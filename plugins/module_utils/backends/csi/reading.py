@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...core.claims import check_request, missing_claim
+from ...core.claim_names import check_request, missing_claim
 from ...core.errors import InvalidInput
 from ...kube import KubeClient
 from ...kube_login import KubeError
