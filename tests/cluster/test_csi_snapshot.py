@@ -89,6 +89,14 @@ def test_the_whole_tour_with_the_data_compared_on_disk(shop):
     assert shop.names() == []
 
 
+def test_a_claim_is_returned_right_after_its_snapshot_is_ready(shop):
+    for number in range(3):
+        shop.cluster.write(shop.namespace, "db", {"a": f"data {number}"})
+        shop.run(pvc=["db"], name=f"n-{number}")  # the snapshot controller lets go of the claim a moment later
+        shop.run(pvc=["db"], name=f"n-{number}", state="rolled_back")
+        assert shop.read() == {"a": f"data {number}"}
+
+
 def test_a_larger_clone_of_another_class(shop):
     shop.done(pvc=["db"], name="pre")
     assert "needs 1.0 MiB" in shop.fails(pvc=["db"], name="pre", state="cloned", clone=["copy"], size="1K")
