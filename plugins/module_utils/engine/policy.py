@@ -23,7 +23,7 @@ from ..core.units import parse_duration
 from . import hook_kinds
 from .spec import KEEP_SPEC
 
-#: How long a policy waits for another run on the same storage, where it does not say, in seconds. Policies are often due
+#: How long a policy waits for another run on the same storage where it does not say, in seconds. Policies are often due
 #: at the same moment, and nobody sits and waits for them.
 PATIENCE = 600
 #: What a target may say beside its backend: those options of the module that belong to taking and keeping.
