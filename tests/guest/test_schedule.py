@@ -45,7 +45,7 @@ FROZEN = {
     "backend": "hostpath",
     "path": ["/mnt/files/data"],
     "store": "/var/lib/restorepoint-store",
-    "lock_timeout": 200,
+    "lock_timeout": 600,
 }
 FILES = {"backend": "hostpath", "path": ["/mnt/files/data"], "store": "/mnt/files/.store"}
 
