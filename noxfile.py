@@ -160,6 +160,12 @@ def lab(session: nox.Session) -> None:
     pytest(session, "tests/lab", f"-n{(os.cpu_count() or 1) + 1}", "--dist=loadgroup")
 
 
+@nox.session(name="report-page", venv_backend="none")
+def report_page(session: nox.Session) -> None:
+    """Look at the report's page in headless Chromium, which tools/chromium.py gets; arguments go to pytest."""
+    pytest(session, "tests/page")
+
+
 @nox.session(name="guest-tests", venv_backend="none", default=False)
 def guest_tests(session: nox.Session) -> None:
     """Run the tests in the guest, on real LVM and ZFS; arguments go to pytest. tools/run_nox.py adds it to the rest."""

@@ -104,6 +104,8 @@ class Devtools:
             self.complaints.append(f"log: {params['entry']['text']} {params['entry'].get('url', '')}")
         elif method == "Network.requestWillBeSent" and params["request"]["url"].split(":")[0] not in ("file", "data"):
             self.complaints.append(f"asked for {params['request']['url']}")
+        elif method == "Network.loadingFailed":
+            self.complaints.append(f"refused: {params.get('blockedReason') or params['errorText']}")
 
     # -- what tests do with a page -------------------------------------------------------------------------------------
 

@@ -97,7 +97,7 @@ def usual(host: str = "db1.example.net") -> dict[str, Any]:
     """Return the report of a host with a few policies, on which some things are wrong."""
     shop, files = parse_policy({"hourly": 24, "daily": 7, "weekly": 4}), parse_policy({"daily": 14, "monthly": 6})
     due, night = NOW - 40 * 60, NOW - 18 * HOUR - 40 * 60
-    late = [age for age in _thinned(0, 14, 6) if age > 2 * DAY and age < 9 * DAY or age > 11 * DAY]
+    late = [age for age in _thinned(0, 14, 6) if (age > 2 * DAY and age < 9 * DAY) or age > 11 * DAY]
     broken = Snapshot("lvm", "lvm:vg0/home", "files-20261119t140000z", NOW - 7 * DAY - 7 * HOUR, owner="files",
                       ready=False, extra={"fault": "it has overflowed"})  # fmt: skip
     by_hand = Snapshot("zfs", "zfs:tank/shop", "pre-upgrade", NOW - 3 * DAY - 5 * HOUR, owner="manual", held="keep it",
@@ -118,7 +118,11 @@ def usual(host: str = "db1.example.net") -> dict[str, Any]:
     ]  # fmt: skip
     reason = ("Cannot create vg0/home_files-20261126t020000z: the thin pool vg0/pool is 93 % full, and data_limit is "
               "90 %; extend the pool, or let older snapshots go.")  # fmt: skip
-    failure = {"outcome": "failed", "reason": reason, "failures": [{"target": "lvm:vg0/home", "reason": "no room"}]}
+    failure: dict[str, Any] = {
+        "outcome": "failed",
+        "reason": reason,
+        "failures": [{"target": "lvm:vg0/home", "reason": "no room"}],
+    }
     records = [
         run("shop", 40 * 60, done={"created": 812, "removed": 780}, bytes=0), run("shop", 3 * DAY, "verify"),
         run("shop", 11 * DAY, "drill"), run("files", 2 * DAY + 18 * HOUR, done={"created": 1}),

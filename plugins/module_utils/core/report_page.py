@@ -166,12 +166,20 @@ def _hosts(reports: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield f'<li class="card"><div class="row"><b>{name}</b>{_pill(each["status"], _state(each))}</div>'
         yield f'<p class="small quiet">{_e(state)}</p></li>'
     yield "</ul></section>"
+    yield _legend()
     for number, each in enumerate(sorted_ones):
         if each["policies"]:
-            yield f'<section aria-labelledby="host-{number}"><div class="row"><h2 id="host-{number}">'
-            yield f"{_foreign(each['host'])}</h2>{_pill(each['status'])}</div>"
-            yield f'<p class="small quiet">Looked at {_e(clock(each["generated"]))}</p></section>'
-            yield from _host(each, f"-{number}", 3)
+            yield from _one_of_many(each, number)
+
+
+def _one_of_many(report: Mapping[str, Any], number: int) -> Iterator[str]:
+    """Yield a host of several: one on which nothing is wrong can be opened, the others are."""
+    opened = "" if report["status"] == OK else " open"
+    yield f'<details class="host"{opened}><summary><h2 id="host-{number}">{_foreign(report["host"])}</h2> '
+    yield f"{_pill(report['status'])} "
+    yield f'<span class="small quiet">looked at {_e(clock(report["generated"]))}</span></summary>'
+    yield from _host(report, f"-{number}", 3)
+    yield "</details>"
 
 
 def _state(report: Mapping[str, Any]) -> str:
@@ -182,16 +190,24 @@ def _state(report: Mapping[str, Any]) -> str:
 
 def _host(report: Mapping[str, Any], mark: str, level: int) -> Iterator[str]:
     now = seconds_of(report["generated"]) or 0
+    parts = []
     if report["storages"]:
-        yield f'<section aria-labelledby="storage{mark}"><h{level} id="storage{mark}">Storage</h{level}>'
-        yield f'<ul class="grid">{"".join(map(_storage, report["storages"]))}</ul></section>'
+        parts.append(("Storage", [f'<ul class="grid">{"".join(map(_storage, report["storages"]))}</ul>']))
     if report["policies"]:
-        yield f'<section aria-labelledby="policies{mark}"><h{level} id="policies{mark}">Policies</h{level}>'
-        signs = "".join(f"<li>{_sign(kind)}{words}</li>" for kind, words in _LEGEND)
-        yield f'<ul class="legend small quiet">{signs}</ul>'
-        for policy in report["policies"]:
-            yield from _policy(policy, now, level + 1)
-        yield "</section>"
+        cards = [line for policy in report["policies"] for line in _policy(policy, now, level + 1)]
+        parts.append(("Policies", [*([] if mark else [_legend()]), *cards]))
+    for title, lines in parts:
+        name = title.lower() + mark
+        # Of many hosts each has these parts: as landmarks they would only be in the way.
+        begin, end = ('<div class="part">', "</div>") if mark else (f'<section aria-labelledby="{name}">', "</section>")
+        yield f'{begin}<h{level} id="{name}">{title}</h{level}>'
+        yield from lines
+        yield end
+
+
+def _legend() -> str:
+    signs = "".join(f"<li>{_sign(kind)}{words}</li>" for kind, words in _LEGEND)
+    return f'<ul class="legend small quiet">{signs}</ul>'
 
 
 def _storage(each: Mapping[str, Any]) -> str:
@@ -314,7 +330,8 @@ def _snapshot(each: Mapping[str, Any], depth: int, now: int) -> str:
 
 def _aside(each: Mapping[str, Any], now: int) -> str:
     size = f", {format_size(each['size_bytes'])}" if each["size_bytes"] else ""
-    return f'<li><div>{_foreign(each["name"], "name")}<br><span class="small">{_time(each["created"], now)}{size}</span></div></li>'
+    words = f'<span class="small">{_time(each["created"], now)}{size}</span>'
+    return f"<li><div>{_foreign(each['name'], 'name')}<br>{words}</div></li>"
 
 
 def _sign(kind: str) -> str:

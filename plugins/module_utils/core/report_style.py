@@ -19,8 +19,8 @@ header,main,footer{max-width:68rem;margin:0 auto;padding:1rem}
 header{padding-top:2rem}
 h1,h2,h3,h4,h5{line-height:1.25;margin:0;font-weight:650}
 h1{font-size:1.75rem}h2{font-size:1.3rem}h3{font-size:1.1rem}h4,h5{font-size:1rem}
-section{margin:0 0 2rem}
-section>h2,section>h3{margin:0 0 .75rem}
+section,.part{margin:0 0 2rem}
+section>h2,.part>h3{margin:0 0 .75rem}
 p,ul,dl{margin:0;padding:0}ul{list-style:none}
 a{color:var(--mark)}
 .quiet,time{color:var(--quiet)}
@@ -48,7 +48,7 @@ svg{display:block;overflow:visible}
 .bar{margin:.375rem 0 .25rem}
 .bar rect{fill:var(--rail)}
 .bar .ok{fill:var(--ok)}.bar .warning{fill:var(--warning)}.bar .critical{fill:var(--critical)}
-.facts{display:grid;gap:.125rem 1.5rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,15rem),1fr));
+.facts{display:grid;gap:.125rem 1.5rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,9.5rem),1fr));
 margin:.75rem 0 0}
 .facts dt{color:var(--quiet);font-size:.8125rem}
 .facts dd{margin:0 0 .25rem}
@@ -67,6 +67,9 @@ margin:.75rem 0 0}
 details{margin-top:.5rem}
 summary{cursor:pointer;color:var(--mark);font-size:.9375rem;padding:.25rem 0}
 summary:focus-visible,a:focus-visible{outline:2px solid var(--mark);outline-offset:2px;border-radius:.25rem}
+.host{margin:0 0 1.5rem}
+.host>summary{color:var(--text);border-bottom:1px solid var(--line);padding:.5rem 0;margin-bottom:1rem}
+.host>summary h2{display:inline}
 .tree li{display:flex;gap:.625rem;padding:.375rem 0;border-bottom:1px solid var(--line);font-size:.9375rem}
 .tree li:last-child{border-bottom:0}
 .tree li>div{min-width:0}
