@@ -259,7 +259,9 @@ def _facts(policy: Mapping[str, Any], now: int) -> Iterator[str]:
     for command, run in runs_of(policy):
         words = _e(run_words(run, now))
         failed = run is not None and not run["succeeded"]
-        yield fact(f"Last {_e(command)}", f"{_pill('warning', 'failed')} {words}" if failed else words)
+        if failed:
+            words = _pill("warning", "failed") + words[len("failed") :]
+        yield fact(f"Last {_e(command)}", words)
     yield fact("Keeps", _e(keep_words(policy["keep"])))
     totals = policy["totals"]
     words = f"{totals['created']} taken, {totals['removed']} removed"

@@ -48,7 +48,7 @@ svg{display:block;overflow:visible}
 .bar{margin:.375rem 0 .25rem}
 .bar rect{fill:var(--rail)}
 .bar .ok{fill:var(--ok)}.bar .warning{fill:var(--warning)}.bar .critical{fill:var(--critical)}
-.facts{display:grid;gap:.125rem 1.5rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,9.5rem),1fr));
+.facts{display:grid;gap:.125rem 1.5rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,8.5rem),1fr));
 margin:.75rem 0 0}
 .facts dt{color:var(--quiet);font-size:.8125rem}
 .facts dd{margin:0 0 .25rem}
