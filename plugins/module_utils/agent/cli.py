@@ -49,6 +49,8 @@ SHELLS = ("bash", "zsh", "fish")
 ASKED = ("policies", "names", "targets")
 #: A moment of the schedule that is so near is waited for.
 _SOON_SECONDS = 5
+#: How long a return by hand waits for another run on the same storage, in seconds: a person sits and waits for it.
+_PATIENCE = 60
 POLICIES = "/etc/restorepoint/policies.json"
 STATE = "/var/lib/restorepoint"
 
@@ -286,7 +288,11 @@ class Agent:
             allowed=frozenset(name for name, given in lifted.items() if given),
         )
         running = self._running(policy)
-        given = {"ignore_users": options.ignore_users, "stop_workloads": options.stop_workloads}
+        given = {
+            "ignore_users": options.ignore_users,
+            "stop_workloads": options.stop_workloads,
+            "lock_timeout": _PATIENCE,
+        }
         record = running.rollback(desired, targets, options.wait, keep_current=options.keep, **given)
         return self._finished(running, record)
 

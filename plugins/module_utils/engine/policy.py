@@ -23,6 +23,9 @@ from ..core.units import parse_duration
 from . import hook_kinds
 from .spec import KEEP_SPEC
 
+#: How long a policy waits for another run on the same storage where it does not say, in seconds. Policies are often due
+#: at the same moment, and nobody sits and waits for them.
+PATIENCE = 600
 #: What a target may say beside its backend: those options of the module that belong to taking and keeping.
 _OPTIONS = {
     "zfs": ("dataset", "recursive", "timeout", "lock_timeout"),
@@ -411,7 +414,8 @@ def specification(backend: str) -> dict[str, Any]:
 
 
 def _option(read: _Reader, option: str, spec: Mapping[str, Any]) -> Any:
-    default = spec.get("default")
+    waits = option == "lock_timeout" and read.data["backend"] != "pve"  # there it is the guest's own lock
+    default = PATIENCE if waits else spec.get("default")
     if option not in _OPTIONS[read.data["backend"]] or read.data.get(option) is None:
         if spec.get("required") and option != TARGET_OPTION[read.data["backend"]]:
             read.fault(option, "it is missing")
