@@ -94,13 +94,19 @@ class Host:
         return self.guest.script(PICTURE[self.kind] + COMMON)
 
 
-@pytest.fixture(params=list(LAYOUTS))
-def host(guest, request):
-    host = Host(guest, request.param)
-    host.clear()
+@pytest.fixture(scope="module")
+def calm(guest):
+    """The guest without udev, for all tests of this file: letting it go and come takes as long as a layout."""
     with guest.without_udev():
-        yield host
-        host.clear()
+        yield guest
+
+
+@pytest.fixture(params=list(LAYOUTS))
+def host(calm, request):
+    host = Host(calm, request.param)
+    host.clear()
+    yield host
+    host.clear()
 
 
 def test_a_layout_that_is_killed_before_any_of_its_steps_is_completed_by_the_next_run(host):
