@@ -75,8 +75,8 @@ exit $code
 _CLEAR = """
 for m in $(grep -o ' /mnt/[^ ]*' /proc/self/mountinfo | sort -r); do umount "$m" || true; done
 for p in $(zpool list -H -o name); do zpool destroy -f "$p" || true; done
-dmsetup ls | grep -o '^vg[0-9]-[^ ]*' | while read n; do dmsetup resume "$n" || true; done
-{ vgremove -qffy vg0 vg1; pvremove -qffy %(disks)s; wipefs -qa %(disks)s; } >/dev/null 2>&1
+for n in $(dmsetup ls | grep -o '^vg[0-9]-[^ ]*'); do dmsetup resume "$n" || true; some=yes; done
+{ [ -z "$some" ] || vgremove -qffy vg0 vg1; wipefs -qa %(disks)s; } >/dev/null 2>&1
 """
 
 

@@ -5,7 +5,7 @@
 """What the roles for storage install and start on each system that their metadata names.
 
 The family of each system is ansible-core's own word for it. That the packages are there is proven on Debian alone, in
-the guest; the names for the others are those of their own lists of packages (docs/roles.md).
+the guest (docs/roles.md).
 """
 
 from __future__ import annotations
