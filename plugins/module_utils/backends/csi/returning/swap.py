@@ -149,9 +149,17 @@ class Swap:
 
     # Looking
 
-    def survey(self, claims: Mapping[str, Object | None], volumes: Sequence[Object]) -> dict[str, Survey]:
-        """Return what earlier returns have left for each claim. Makes no request."""
-        return asides.survey(self._namespace, claims, volumes)
+    def survey(
+        self,
+        claims: Mapping[str, Object | None],
+        volumes: Sequence[Object],
+        taking: Mapping[str, Sequence[str]] | None = None,
+    ) -> dict[str, Survey]:
+        """Return what earlier returns have left for each claim. Makes no request.
+
+        ``taking`` are the snapshots of each claim that are not ready, which may keep it.
+        """
+        return asides.survey(self._namespace, claims, volumes, taking)
 
     def blockers(self, claims: Iterable[Object]) -> dict[str, list[Blocker]]:
         """Return why claims cannot be made again, as far as it has to be asked for: owners that are gone."""
@@ -546,7 +554,9 @@ def _unlike(claim: Object, volume: Object) -> str | None:
         return f"the claim has grown since: it asks for {requested} bytes, and volume {name} has {size}"
     if (asked.get("storageClassName") or "") != (has.get("storageClassName") or ""):
         return f"volume {name} is of storage class {has.get('storageClassName')}"
-    if has.get("persistentVolumeReclaimPolicy") != "Retain" or status_of(volume).get("phase") == "Bound":
+    metadata = claim["metadata"]
+    taken = steps.is_taken(volume, str(metadata["namespace"]), str(metadata["name"]), claim)
+    if has.get("persistentVolumeReclaimPolicy") != "Retain" or taken:
         return f"volume {name} is not retained any more, or in use"
     return None
 

@@ -270,6 +270,14 @@ def test_the_second_of_two_runs_is_told_and_noted(host, capsys):
     assert len(host.names) == 1
 
 
+def test_a_return_by_hand_does_not_wait_as_long_as_a_policy(host, monkeypatch):
+    host.call("run", "dev")
+    monkeypatch.setattr(cli, "_PATIENCE", 0)
+    with FileLock(str(host.folder / "store" / ".lock"), 0, "test"):
+        assert host.call("rollback", "dev", host.names[0], "--yes")[0] == cli.FAILED
+    assert "holds the lock" in host.journal[-1]["reason"]
+
+
 def test_the_journal_is_rotated_and_loses_no_line_meanwhile(host, monkeypatch):
     monkeypatch.setattr(state, "JOURNAL_BYTES", 300)
     folder = state.State(str(host.folder / "state"))

@@ -43,6 +43,13 @@ def test_targets_of_all_backends_make_one_policy_with_the_defaults_of_their_modu
     assert found.targets[3].params["subvolume"] == ["/srv/b"]
 
 
+def test_a_policy_waits_for_another_longer_than_a_person_would_unless_it_says_otherwise():
+    pve = {"backend": "pve", "vmid": ["100"], "api_host": "pve", "credentials_file": "/etc/pve.json"}
+    (found,) = parse_policies({"policies": [policy(targets=[ZFS, {**HOST, "lock_timeout": 5}, pve])]})
+    # Of Proxmox VE it is the guest's own lock, such as that of a backup.
+    assert [each.params["lock_timeout"] for each in found.targets] == [600, 5, 60]
+
+
 def test_claims_are_named_by_namespaces_without_asking_the_cluster():
     (found,) = parse_policies({"policies": [policy(targets=[{**CSI, "pvc": "db"}, CLAIMS])]})
     assert found.targets[0].params["namespace"] == ["shop"]
