@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ CLUSTER_SCOPED = (
 
 
 #: Options of calls that change something.
-CALLS = {
+CALLS: dict[str, dict[str, Any]] = {
     "group": {"name": "more", "group": True, "deletion_policy": "Delete"},
     "absent": {"name": "one", "state": "absent"},
     "pruned": {"state": "pruned", "keep": {"last": 1}, "min_age": "1s", "asides": {"last": 0}, "match": ["*"]},
