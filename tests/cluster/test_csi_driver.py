@@ -89,7 +89,7 @@ def test_a_driver_is_set_up_as_foretold_waited_for_and_then_restores_data_in_a_c
         done = lab.call("csi_driver_layout", diff=True, wait_nodes=False, **asked)
         assert (done["changes"], done["diff"]) == (foretold["changes"], foretold["diff"])
         assert (kinds(done), done["nodes"]) == (TARGETS, [])
-        with pytest.raises(Failed, match=f"no node knows it.*set up for {MICROK8S}; set kubelet_dir to"):
+        with pytest.raises(Failed, match=rf"no node knows it.*set up for {MICROK8S}; set kubelet_dir to"):
             lab.call("csi_driver_layout", **{**asked, "wait_timeout": 1})
     with lab.node(namespace), place.registered():
         again = lab.call("csi_driver_layout", **asked)
@@ -199,7 +199,7 @@ def test_what_cannot_be_is_refused_before_anything_is_made(place):
     place.documents[0]["spec"]["template"]["metadata"]["labels"]["more"] = "x"
     place.documents[6]["data"]["run"] = "other"
     place.write()
-    with pytest.raises(Failed, match="its spec.selector would change"):
+    with pytest.raises(Failed, match=r"its spec\.selector would change"):
         lab.call("csi_driver_layout", **place.asked(wait=False))
     found = lab.api.get(f"{CORE}/namespaces/{place.namespace}/configmaps/made")
     assert found["data"]["run"] != "other"
@@ -214,9 +214,11 @@ def test_a_driver_that_somebody_else_set_up_is_left_alone(fragile, tmp_path):
 
 def test_a_test_that_fails_says_why_and_leaves_nothing(fragile, fragile_namespace):
     where = {"storage_class": "folders", "namespace": fragile_namespace, "size": "1Mi"}
-    with fragile.own.driver_fault("CreateSnapshot", code="internal", message="the pool is full"):
-        with pytest.raises(Failed, match="take a snapshot of claim .* within 5 s.*the pool is full"):
-            fragile.call("csi_class_test", timeout=5, **where)
+    with (
+        fragile.own.driver_fault("CreateSnapshot", code="internal", message="the pool is full"),
+        pytest.raises(Failed, match=r"take a snapshot of claim .* within 5 s.*the pool is full"),
+    ):
+        fragile.call("csi_class_test", timeout=5, **where)
     fragile.until(lambda: left(fragile, fragile_namespace) == ([], [], []), "nothing is left")
     reasons = []
     for more in ({"storage_class": "none"}, {"storage_class": "folders-late"}, {"snapshot_class": "none"}):

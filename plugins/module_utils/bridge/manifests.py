@@ -88,7 +88,7 @@ def _download(url: str) -> bytes:
 
 
 def documents_of(sources: Mapping[str, str], downloads: list[str]) -> list[Any]:
-    """Return all documents of the manifests; add to ``downloads`` what was downloaded. Raises InvalidInput, ToolError."""
+    """Return all documents; add to ``downloads`` the URLs that were downloaded. Raises InvalidInput, ToolError."""
     yaml = importlib.import_module("yaml")
     documents: list[Any] = []
     for source, sha256 in sources.items():

@@ -90,6 +90,21 @@ RESTORES = {
 }
 
 
+_CHART = (
+    "render its chart on a machine that has Helm (helm template {0} {0} --repo {1} --namespace {2} --include-crds), "
+    "and name the file under manifests"
+)
+_ROOK_FILES = "name crds.yaml, common.yaml and operator.yaml of a release of Rook (deploy/examples) under manifests"
+#: Where the manifests of drivers come from.
+SOURCES = {
+    "zfs.csi.openebs.io": _CHART.format("zfs-localpv", "https://openebs.github.io/zfs-localpv", "openebs"),
+    "local.csi.openebs.io": _CHART.format("lvm-localpv", "https://openebs.github.io/lvm-localpv", "openebs"),
+    "topolvm.io": _CHART.format("topolvm", "https://topolvm.github.io/topolvm", "topolvm-system"),
+    "rook-ceph.rbd.csi.ceph.com": _ROOK_FILES,
+    "rook-ceph.cephfs.csi.ceph.com": _ROOK_FILES,
+}
+
+
 @dataclass(frozen=True)
 class DriverManifests:
     """What is to be made, in its order, and what of the manifests is left out, each with the reason."""
@@ -125,6 +140,11 @@ def read_driver(documents: Sequence[Any], kubelet: str, version: str | None) -> 
         if each.target in found:
             raise InvalidInput("read the manifests", f"{each.target} is in them twice", "name each manifest once")
         found[each.target] = each
+    for namespace in sorted({str(each.namespace) for each in found.values() if each.namespace}):
+        # Helm makes the namespace of a release by itself: it is not in what a chart is rendered to.
+        made, _without = _object({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}, kubelet)
+        if made:
+            found.setdefault(made.target, made)
     order = {resource: place for place, resource in enumerate(KINDS)}
     objects = tuple(sorted(found.values(), key=lambda each: order[each.resource]))
     if version is not None:

@@ -16,7 +16,7 @@ from typing import Any
 from ..kube import KubeClient
 from ..kube_login import KubeError
 from ..kube_resources import CSI_NODES, DRIVERS, NAMESPACES, STATEFUL_SETS, Resource
-from .csi_driver import ROLE, WORKLOADS, cannot_restore, images, images_in
+from .csi_driver import ROLE, SOURCES, WORKLOADS, cannot_restore, images, images_in
 from .csi_facts import manager_of
 from .csi_manifests import DIGEST, LABEL, ManifestObject, differs
 from .plan import Plan, Request
@@ -100,7 +100,8 @@ def make_plan(driver: str, objects: Sequence[ManifestObject], facts: DriverFacts
     target = f"CSIDriver {driver}"
     theirs = facts.found is not None and not facts.found.ours
     if not objects and facts.found is None:
-        plan.block(target, "the cluster has no such driver", "name the driver's own manifests under manifests")
+        how = SOURCES.get(driver, "name the driver's own manifests under manifests")
+        plan.block(target, "the cluster has no such driver", how)
     why = cannot_restore(driver, facts.images if theirs else images(objects))
     if why:
         plan.block(target, why, "set up a newer release, or another driver")

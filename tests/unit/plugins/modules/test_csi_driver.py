@@ -115,11 +115,9 @@ class Storage(fake_csi.Csi):
 
 @pytest.fixture
 def storage(certificate):
-    csi = Storage()
-    with FakeCluster(certificate, csi) as fake:
+    with FakeCluster(certificate, Storage()) as fake:
         for item in (fake_csi.snapshot_class(), fake_csi.storage_class()):
             fake.put(item)
-        fake.csi = csi
         yield fake
 
 

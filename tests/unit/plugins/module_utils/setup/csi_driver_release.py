@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Manifests of a CSI driver for tests: in the shape of those that OpenEBS and csi-driver-host-path publish, in short."""
+"""Manifests of a CSI driver for tests, in short: in the shape of those of OpenEBS and csi-driver-host-path."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RBAC = "rbac.authorization.k8s.io"
 
 
 def pod(image: str, kubelet: str = "/var/lib/kubelet", controller: str | None = None) -> dict[str, Any]:
-    """Return the spec of a driver's pod: the driver, what registers it, and a snapshot controller where one is named."""
+    """Return the spec of a driver's pod: driver, registrar, and a snapshot controller where one is named."""
     registrar = {
         "name": "registrar",
         "image": "registry.example.org/sig-storage/csi-node-driver-registrar:v2.13.0",
@@ -88,6 +88,7 @@ def documents(
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
         crd(),
         crd("volumesnapshots", "snapshot.storage.k8s.io"),
-        {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "made"}, "provisioner": driver},
+        {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "made"},
+         "provisioner": driver},
         {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "try", "annotations": {"helm.sh/hook": "test"}}},
     ]  # fmt: skip

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import InvalidInput
-from ansible_collections.restorepoint.core.plugins.module_utils.setup import csi_driver, csi_driver_plan
+from ansible_collections.restorepoint.core.plugins.module_utils.setup import csi_driver
 from ansible_collections.restorepoint.core.plugins.module_utils.setup.csi_driver import cannot_restore, read_driver
 from ansible_collections.restorepoint.core.plugins.module_utils.setup.csi_driver_plan import (
     DriverFacts,
@@ -22,7 +22,7 @@ from ansible_collections.restorepoint.core.plugins.module_utils.setup.csi_driver
     make_plan,
 )
 from ansible_collections.restorepoint.core.plugins.module_utils.setup.csi_driver_wait import runs
-from ansible_collections.restorepoint.core.plugins.module_utils.setup.csi_manifests import LABEL
+from ansible_collections.restorepoint.core.plugins.module_utils.setup.csi_manifests import DIGEST, LABEL
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.setup.csi_driver_release import (
     crd,
     documents,
@@ -92,6 +92,11 @@ def test_what_no_driver_needs_is_refused(document, words):
         read(given=[document])
 
 
+def test_a_chart_s_namespace_which_helm_would_make_is_made_first():
+    rendered = [each for each in documents(DRIVER, "made") if each["kind"] != "Namespace"]
+    assert [each.target for each in read(given=rendered).objects] == [each.target for each in read().objects]
+
+
 def test_what_is_there_twice_is_refused_and_empty_documents_are_passed_over():
     assert read(given=[None]).objects == ()
     with pytest.raises(InvalidInput, match="is in them twice"):
@@ -134,9 +139,9 @@ def test_a_driver_rendered_for_another_folder_is_refused():
 
 def test_rook_s_operator_is_told_the_folder_only_where_it_is_another():
     settings = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "rook-ceph-operator-config"}}
-    (told,) = read(MICROK8S, given=[settings]).objects
+    told = read(MICROK8S, given=[settings]).objects[-1]
     assert told.body["data"] == {"ROOK_CSI_KUBELET_DIR_PATH": MICROK8S}
-    assert "data" not in read(given=[settings]).objects[0].body
+    assert "data" not in read(given=[settings]).objects[-1].body
     assert csi_driver.names_folder([told], MICROK8S)
     assert not csi_driver.names_folder(read(given=[crd()]).objects, MICROK8S)
 
@@ -226,7 +231,7 @@ def test_what_kubernetes_does_not_change_is_a_blocker(kind, path):
     for name in path[:-1]:
         holder = holder[name]
     holder[path[-1]] = {"other": "value"} if isinstance(holder[path[-1]], dict) else "other"
-    item["metadata"]["annotations"] = {csi_driver_plan.DIGEST: "another"}
+    item["metadata"]["annotations"] = {DIGEST: "another"}
     made = plan(old, DriverFacts(OURS, facts))
     assert reasons(made) == [f"its {'.'.join(path)} would change, which Kubernetes does not allow"]
 
@@ -240,6 +245,8 @@ def test_a_stateful_set_may_get_other_pods():
 
 def test_manifests_of_another_driver_and_none_at_all_are_refused():
     assert reasons(plan((), DriverFacts())) == ["the cluster has no such driver"]
+    for driver in csi_driver.SOURCES:
+        assert "under manifests" in plan((), driver=driver).blockers[0].remedy
     assert reasons(plan(read().objects, driver="other")) == [f"the manifests are those of {DRIVER}"]
 
 
