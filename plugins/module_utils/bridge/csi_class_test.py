@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..backends.csi.class_test import ClassTest, Wanted, steps_of
+from ..backends.csi.class_test import ATTEMPT, ClassTest, Wanted, steps_of
 from ..backends.csi.objects import quantity
 from ..core.claims import check_request
 from ..core.errors import Blocked, InvalidInput, MissingLibrary, RestorePointError
@@ -41,8 +41,13 @@ def run() -> NoReturn:
     interrupts.install()
     try:
         test = ClassTest(KubeClient(connection_options(module)), _wanted(module.params))
-        test.check()
-        if not module.check_mode:
+        lacking = test.check()
+        if module.check_mode:
+            for each in lacking:
+                module.warn(f"Without this there is no test: {each}.")
+        elif lacking:
+            raise Blocked(ATTEMPT, lacking)
+        else:
             _run(test, interrupts)
     except Blocked as error:
         blockers = [{"target": each.target, "reason": each.reason, "remedy": each.remedy} for each in error.blockers]

@@ -37,6 +37,7 @@ from .reasons import SELECTED_NODE
 Item = Mapping[str, Any]
 #: What the test makes carries this label; by it a run knows what a killed one left.
 LABEL, MARK = "restorepoint.core/role", "class_test"
+ATTEMPT = "test snapshots"
 _PAUSE = 0.5
 _LATE = "WaitForFirstConsumer"
 _REMEDY = "see the log of the driver's controller, and run it again"
@@ -85,18 +86,21 @@ class ClassTest:
 
     # Before
 
-    def check(self) -> None:
-        """Find out what the test needs; raise Blocked with everything that forbids it."""
-        blockers: list[Blocker] = []
+    def check(self) -> list[Blocker]:
+        """Find out what the test needs; raise Blocked with everything that forbids it.
+
+        Returns what lacks: classes, and a node that knows the driver. They may be there by the time of the test.
+        """
+        lacking: list[Blocker] = []
         storage = self._get(STORAGE_CLASSES, self._wanted.storage_class, None)
         if storage is None:
-            blockers.append(
-                Blocker(self._target, "the cluster has no such StorageClass", "make it, or correct the name")
-            )
+            words = "the cluster has no such StorageClass"
+            lacking.append(Blocker(self._target, words, "make it, or correct the name"))
         else:
             self.outcome.driver = str(storage["provisioner"])
             self.outcome.late = storage.get("volumeBindingMode") == _LATE
-            blockers += self._choose_snapshot_class() + self._choose_node()
+            lacking += self._choose_snapshot_class() + self._choose_node()
+        blockers: list[Blocker] = []
         for resource, name in self._names:
             there = self._get(resource, name)
             if there is not None and (there["metadata"].get("labels") or {}).get(LABEL) != MARK:
@@ -104,7 +108,8 @@ class ClassTest:
                 blockers.append(Blocker(self._target, reason, "choose another namespace"))
         blockers += self._denied()
         if blockers:
-            raise Blocked("test snapshots", blockers)
+            raise Blocked(ATTEMPT, [*lacking, *blockers])
+        return lacking
 
     @property
     def _target(self) -> str:
