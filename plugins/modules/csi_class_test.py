@@ -25,8 +25,8 @@ attributes:
   check_mode:
     support: full
     details:
-      - In check mode it looks for all that forbids the test, and makes nothing. Classes that lack are only warned of, as
-        tasks before it may be about to make them.
+      - In check mode it looks for all that forbids the test, and makes nothing. Classes that lack are only warned of,
+        as tasks before it may be about to make them.
   diff_mode:
     support: N/A
   idempotent:
