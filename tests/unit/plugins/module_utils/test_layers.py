@@ -37,7 +37,7 @@ DOWN = {
 }
 #: Packages from outside that a layer may use, inside of a function only: managed hosts may not have them.
 LAZY = {
-    "door": {"kubernetes", "proxmoxer"},
+    "door": {"kubernetes", "proxmoxer", "yaml"},
     "backends": {"kubernetes", "proxmoxer", "jmespath"},
     "agent": {"prometheus_client", "tabulate", "tqdm"},
     "bridge": {"jmespath"},
