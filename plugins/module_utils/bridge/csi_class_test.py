@@ -15,7 +15,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..backends.csi.class_test import ATTEMPT, ClassTest, Wanted, steps_of
 from ..backends.csi.objects import quantity
-from ..core.claims import check_request
+from ..core.claim_names import check_request
 from ..core.errors import Blocked, InvalidInput, MissingLibrary, RestorePointError
 from ..interrupts import Interrupts
 from ..kube import KubeClient
