@@ -58,7 +58,7 @@ PURE = {
         "posixpath",
         "re",
     ),
-    *("string", "textwrap", "types", "typing", "unicodedata", "zoneinfo"),
+    *("html", "string", "textwrap", "types", "typing", "unicodedata", "zoneinfo"),
 }
 #: Of the classes datetime and date; an attribute ``now`` of our own is the time as an argument, and welcome.
 CLOCKS = {"now", "utcnow", "today"}
