@@ -17,10 +17,11 @@ from typing import Any, Callable
 
 from ..core.errors import InvalidInput, RestorePointError
 from ..core.names import check_owner
+from ..core.offsite import Destination
 from ..core.retention import RetentionPolicy, parse_policy
 from ..core.schedule import Calendar, latest, parse_calendar, parse_cron
 from ..core.units import parse_duration
-from . import hook_kinds
+from . import exports, hook_kinds
 from .spec import KEEP_SPEC
 
 #: How long a policy waits for another run on the same storage where it does not say, in seconds. Policies are often due
@@ -59,7 +60,7 @@ _CLAIMS = ("hostpath", "csi")
 
 _POLICY_KEYS = (
     *("name", "description", "targets", "schedule", "timezone", "keep", "min_keep", "min_age", "max_delete"),
-    *("require_recent", "match", "only_if_changed", "hooks", "labels"),
+    *("require_recent", "match", "only_if_changed", "hooks", "labels", "export"),
 )
 _HOOK_KEYS = {
     "command": ("kind", "name", "before", "after", "timeout"),
@@ -112,6 +113,7 @@ class Policy:
     only_if_changed: bool = False
     hooks: tuple[Hook, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    exports: tuple[Destination, ...] = ()
 
     def last_due(self, now: int) -> int | None:
         """Return the last moment at which it should have run, in seconds since the epoch; None without a schedule."""
@@ -264,6 +266,7 @@ def _policy(read: _Reader) -> Policy | None:
         only_if_changed=read.get("only_if_changed", bool, False, "true or false"),
         hooks=_hooks(read, targets),
         labels=_labels(read),
+        exports=_exports(read, targets),
     )
     return policy if len(read.faults) == before else None
 
@@ -493,3 +496,12 @@ def _check_freeze(read: _Reader, hook: Hook, targets: Sequence[Target]) -> None:
     if any(target.backend == "btrfs" for target in targets):
         read.fault("kind", "a snapshot of Btrfs is written to the filesystem that would be frozen; "
                            "quiesce the application with a command instead")  # fmt: skip
+
+
+# -- exports -----------------------------------------------------------------------------------------------------------
+
+
+def _exports(read: _Reader, targets: Sequence[Target]) -> tuple[Destination, ...]:
+    raw = read.get("export", list, [], "a list")
+    readers = [_Reader(read.at(f"export[{number}]"), each, read.faults) for number, each in enumerate(raw)]
+    return exports.destinations(readers, [target.backend for target in targets])
