@@ -12,6 +12,7 @@ whatever becomes of the others.
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Callable
@@ -113,6 +114,7 @@ class Exporting:
         self._interrupts, self._shown = interrupts, shown
         self._mark = state.mark(f"{policy.name}.export")
         self._here = zfs.Side()
+        self._kinds: dict[str, zfs.Held] = {}
         self.warnings: list[str] = []
         self.record: dict[str, Any] = {}
         self.results: list[dict[str, Any]] = []
@@ -206,14 +208,15 @@ class Exporting:
 
             self._tried(destination, "*", lambda: to_repository(self, destination, found))
             return
-        marks = self._here.bookmarks([each.target for each in found]) if found else {}
+        datasets = [each.target for each in found]
+        marks = self._here.bookmarks(datasets) if found else {}
+        self._kinds = self._here.kinds(datasets) if found else {}
+        send = self._to_file if destination.kind == "file" else self._to_zfs
         for each in found:
             if not each.own:
                 self.warnings.append(f"{each.shown} has no restore point of {self._policy.name} yet")
                 continue
-            target, known = each, marks.get(each.target, [])
-            send = self._to_file if destination.kind == "file" else self._to_zfs
-            self._tried(destination, each.shown, lambda: send(destination, target, known, force))  # noqa: B023
+            self._tried(destination, each.shown, functools.partial(send, destination, each, marks[each.target], force))
 
     def _tried(self, destination: Destination, target: str, work: Callable[[], None]) -> None:
         """Do it; a failure is noted, and the others go on."""
@@ -259,16 +262,18 @@ class Exporting:
 
         return tell
 
-    def _to_zfs(self, destination: Destination, found: Found, known: Sequence[Point], force: bool) -> None:
+    def _to_zfs(self, destination: Destination, found: Found, known: list[Point], force: bool) -> None:
         source, params = found.target, destination.params
         side = zfs.Side(ssh=params["ssh"])
         target = f"{params['dataset']}/{source.replace('/', ':')}"
         attempt = f"export {source} to {target}{side.place}"
         if f"{target}/".startswith(f"{source}/") and side.ssh is None:
             raise InvalidInput(attempt, "it would be a part of itself", "name a dataset elsewhere")
-        origin = self._need(self._here, source, attempt)
-        self._need(side, params["dataset"], attempt)
+        origin = self._kinds[source]
         there = side.look(target)
+        if there is None and side.look(params["dataset"]) is None:
+            reason = f"there is no {params['dataset']}{side.place}"
+            raise RestorePointError(attempt, reason, "create it first, with `zfs create`")
         moved = 0
         if there is not None and there.token:
             told = self.told(found.shown)
@@ -289,35 +294,32 @@ class Exporting:
                 remedy = "see to that; the next export goes on where it ended"
                 told = self.told(found.shown)
                 moved += streams.pump([send], receive, attempt, remedy, destination.bandwidth, told).bytes
-                name = self._arrived(destination, found, side.look(target))
+                name = self._arrived(destination, found, side.look(target), known)
                 if name != step.point.name:
                     way = "look at both sides with `zfs list -t all`"
                     raise RestorePointError(attempt, f"{step.point.name} was sent, and has not arrived", way)
         self.tell(destination, found.shown, "exported" if moved else "unchanged", name=name, bytes=moved)
 
     def _arrived(
-        self, destination: Destination, found: Found, there: zfs.Held | None, known: Sequence[Point] | None = None
+        self, destination: Destination, found: Found, there: zfs.Held | None, known: list[Point]
     ) -> str | None:
         """Return the name of the newest snapshot there, and remember it where it is one of ours."""
         if there is None or not there.points:
             return None
         newest = there.points[-1]
-        if newest.guid in {str(each.extra["guid"]) for each in found.own if each.name == newest.name}:
-            marks = self._here.bookmarks([found.target])[found.target] if known is None else known
-            self._here.remember(found.target, destination.name, newest.name, marks)
+        self._remember(destination, found, newest.name, newest.guid, known)
         return newest.name
 
-    @staticmethod
-    def _need(side: zfs.Side, dataset: str, attempt: str) -> zfs.Held:
-        found = side.look(dataset)
-        if found is None:
-            raise RestorePointError(attempt, f"there is no {dataset}{side.place}", "create it first, with `zfs create`")
-        return found
+    def _remember(self, destination: Destination, found: Found, name: str, guid: str, known: list[Point]) -> None:
+        ours = [each for each in found.own if each.name == name and str(each.extra["guid"]) == guid]
+        if ours:
+            point = Point(name, guid, int(ours[0].extra["createtxg"]))
+            self._here.remember(found.target, destination.name, point, known)
 
-    def _to_file(self, destination: Destination, found: Found, known: Sequence[Point], force: bool) -> None:
+    def _to_file(self, destination: Destination, found: Found, known: list[Point], force: bool) -> None:
         source, params = found.target, destination.params
         attempt = f"export {source} to {params['path']}"
-        origin = self._need(self._here, source, attempt)
+        origin = self._kinds[source]
         folder = Folder(params["path"], source)
         folder.make()
         index = folder.index() or Index(source, self._policy.name, kind=origin.kind)
@@ -326,22 +328,20 @@ class Exporting:
         after = params["whole_after"]
         steps = steps_for_files(_points(found, known), index.parts, params["newest_only"], after)
         moved = 0
-        self._noted(destination, found, index)
+        self._noted(destination, found, index, known)
         for step in steps.steps:
             with self.sending(found.labelled, step):
                 index = self._write(folder, index, step, found, destination, origin.encrypted)
                 moved += index.parts[-1].bytes
-                self._noted(destination, found, index)
+                self._noted(destination, found, index, known)
         name = index.parts[-1].name if index.parts else None
         index, _unused = folder.thin_out(index, params["chains"])
         self.tell(destination, found.shown, "exported" if moved else "unchanged", name=name, bytes=moved)
 
-    def _noted(self, destination: Destination, found: Found, index: Index) -> None:
+    def _noted(self, destination: Destination, found: Found, index: Index, known: list[Point]) -> None:
         """Remember the last snapshot in a folder, where it is still here."""
-        last = index.parts[-1] if index.parts else None
-        if last is not None and last.guid in {str(each.extra["guid"]) for each in found.own if each.name == last.name}:
-            marks = self._here.bookmarks([found.target])[found.target]
-            self._here.remember(found.target, destination.name, last.name, marks)
+        if index.parts:
+            self._remember(destination, found, index.parts[-1].name, index.parts[-1].guid, known)
 
     def _write(
         self, folder: Folder, index: Index, step: Step, found: Found, destination: Destination, raw: bool

@@ -29,8 +29,11 @@ IMPORTING = "restorepoint:importing"
 #: What a copy is of.
 SOURCE = "restorepoint:source"
 _SSH_REMEDY = "try `ssh` by hand with the same key and known_hosts as this user, and see docs/offsite.md"
-#: Properties that would do something on the host that keeps the copy.
-_NOT_THERE = ("mountpoint", "sharenfs", "sharesmb")
+#: Properties that would do something on the host that keeps the copy, or take its room.
+_NOT_THERE = {
+    "filesystem": ("mountpoint", "sharenfs", "sharesmb", "reservation", "refreservation"),
+    "volume": ("reservation", "refreservation"),
+}
 
 
 class Held(NamedTuple):
@@ -93,6 +96,12 @@ class Side(Zfs):
         points.sort(key=lambda each: each.txg)
         return Held(kind, encryption not in ("off", "-"), "" if token == "-" else token, tuple(points))
 
+    def kinds(self, datasets: Sequence[str]) -> dict[str, Held]:
+        """Return what these datasets are, without their snapshots. All of them have to be there."""
+        attempt = f"look at {', '.join(datasets[:5])}{self.place}"
+        rows = self.rows(("name", "type", "encryption"), ["-t", "filesystem,volume", "-d", "0"], datasets, attempt)
+        return {name: Held(kind, encryption not in ("off", "-"), "", ()) for name, kind, encryption in rows}
+
     def bookmarks(self, datasets: Sequence[str]) -> dict[str, list[Point]]:
         """Return the bookmarks of these datasets, which have to be there."""
         attempt = f"list the bookmarks of {', '.join(datasets[:5])}"
@@ -124,15 +133,17 @@ class Side(Zfs):
                 found[source] = (name, there)
         return found
 
-    def remember(self, dataset: str, destination: str, snapshot: str, known: Sequence[Point]) -> None:
-        """Bookmark what a destination holds now, and let go of what it held before."""
-        name = bookmark_name(destination, snapshot)
-        attempt = f"bookmark {dataset}@{snapshot}"
+    def remember(self, dataset: str, destination: str, snapshot: Point, known: list[Point]) -> None:
+        """Bookmark what a destination holds now, and let go of what it held before. Brings ``known`` up to date."""
+        name = bookmark_name(destination, snapshot.name)
+        attempt = f"bookmark {dataset}@{snapshot.name}"
         if name not in [each.name for each in known]:
-            self.run("bookmark", f"{dataset}@{snapshot}", f"{dataset}#{name}", attempt=attempt)
-        for each in known:
-            if each.name != name and (bookmarked(each.name) or ("",))[0] == destination:
+            self.run("bookmark", f"{dataset}@{snapshot.name}", f"{dataset}#{name}", attempt=attempt)
+            known.append(Point(name, snapshot.guid, snapshot.txg, bookmark=True))
+        for each in [each for each in known if each.name != name]:
+            if (bookmarked(each.name) or ("",))[0] == destination:
                 self.run("destroy", f"{dataset}#{each.name}", attempt=attempt)
+                known.remove(each)
 
 
 def _ssh(ssh: Mapping[str, Any]) -> list[str]:
@@ -164,10 +175,9 @@ def receiving(dataset: str, source: str, kind: str, rollback: bool = False) -> l
     """Return the command that receives a copy: resumable, not mounted, read-only, with a note of what it is of."""
     words = ["zfs", "receive", "-s", "-u", *(["-F"] if rollback else [])]
     words += ["-o", "readonly=on", "-o", f"{SOURCE}={source}"]
-    if kind == "filesystem":
-        words += ["-o", "canmount=noauto"]
-        for each in _NOT_THERE:
-            words += ["-x", each]
+    words += ["-o", "canmount=noauto"] if kind == "filesystem" else []
+    for each in _NOT_THERE[kind]:
+        words += ["-x", each]
     return [*words, dataset]
 
 
