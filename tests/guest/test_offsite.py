@@ -172,6 +172,7 @@ def test_what_comes_back_from_each_destination_equals_the_source(host):
             "-",
         ]
         if destination != "vault":
+            # Raw: nobody there can read it. It comes back with its key's place, and takes the key that it had.
             returned(host, "shop", destination, "one/secret", last, f"one/secret{number}")
             host.run("zfs", "load-key", "-L", "file:///root/off-site.pass", f"one/secret{number}")
             assert content(host, f"one/secret{number}") == content(host, f"one/secret@{last}")

@@ -37,8 +37,7 @@ _separate: list[bool] = []
 def to_repository(exporting: Exporting, destination: Destination, found: Sequence[Found]) -> None:
     """Back up what the repository has not yet. Raises RestorePointError where it cannot be used at all."""
     repository = Repository(destination, exporting.record["policy"])
-    repository.open()
-    kept = {(each.target, each.name) for each in repository.kept()}
+    kept = {(each.target, each.name) for each in repository.open()}
     for each in found:
         # Only the newest one: what lies between is gone from many hosts, and restic has a time of its own for each.
         newest = each.own[-1] if each.own else None
@@ -49,6 +48,7 @@ def to_repository(exporting: Exporting, destination: Destination, found: Sequenc
         else:
             _try(exporting, destination, repository, each, newest)
     if not any(each["action"] == "failed" and each["destination"] == destination.name for each in exporting.results):
+        repository.unlock()
         forgotten = repository.forget([each.shown for each in found], RESTIC_KEEP)
         for _unused in range(forgotten):
             exporting.tell(destination, "*", "forgotten")

@@ -134,24 +134,29 @@ class Importing:
             raise InvalidInput(attempt, f"{into}: {reason}", way)
         raise InvalidInput(attempt, f"{into} exists", "name a new dataset")
 
-    def _receive(self, sends: Sequence[Sequence[str]], kind: str, into: str, attempt: str, guid: str) -> None:
-        """Receive one stream after the other; what is not whole in the end goes."""
-        made = False
+    def _receive(
+        self, sends: Sequence[Sequence[str]], receive: Sequence[str], into: str, attempt: str, guids: Sequence[str]
+    ) -> None:
+        """Receive one stream after the other, the last of which brings the last guid; what is not whole goes."""
         try:
-            for send in sends:
-                receive = zfs.importing(into, kind, whole=not made)
+            for number, send in enumerate(sends):
+                argv = zfs.importing(into, receive, whole=not number)
                 remedy = "see to that; nothing is left of this import"
-                streams.pump([send], receive, attempt, remedy, self._destination.bandwidth)
-                made = True
+                streams.pump([send], argv, attempt, remedy, self._destination.bandwidth)
             there = self._here.look(into)
-            if there is None or not there.points or there.points[-1].guid != guid:
+            if there is None or not there.points or there.points[-1].guid != guids[-1]:
                 raise RestorePointError(attempt, "what arrived is not what was asked for", "look at `zfs list -t all`")
             self._here.run("inherit", zfs.IMPORTING, into, attempt=attempt)
         except BaseException:
-            if made:
-                with contextlib.suppress(RestorePointError):
-                    self._here.run("destroy", "-r", into, attempt=f"remove what is left in {into}")
+            with contextlib.suppress(RestorePointError):
+                self._take_back(into, guids, attempt)
             raise
+
+    def _take_back(self, into: str, guids: Sequence[str], attempt: str) -> None:
+        """Remove what was received: it was not there before, and holds nothing but what was sent."""
+        there = self._here.look(into)
+        if there is not None and there.points and {each.guid for each in there.points} <= set(guids):
+            self._here.run("destroy", "-r", into, attempt=attempt)
 
     def _from_zfs(self, target: str, name: str, into: str) -> None:
         attempt = self._attempt(target, name)
@@ -162,9 +167,15 @@ class Importing:
             raise self._missing(target, name)
         self._new_dataset(into, attempt)
         send = zfs.sending(source, Step(point), held.encrypted, properties=True)
-        # -b: what was received with it, and not what makes a copy of it, such as readonly.
-        send.insert(2, "-b")
-        self._receive([side.argv(*send)], held.kind, into, attempt, point.guid)
+        received = []
+        if held.encrypted:
+            # With -b the key's place is missing in a raw stream, upon which `zfs receive` (2.1) aborts in the middle.
+            received = ["-x", "readonly", "-x", zfs.SOURCE, *(["-x", "canmount"] if held.kind == "filesystem" else [])]
+        else:
+            # What was received with it, and not what makes a copy of it, such as readonly.
+            send.insert(2, "-b")
+        received += zfs.unmounted(held.kind)
+        self._receive([side.argv(*send)], received, into, attempt, [point.guid])
 
     def _from_files(self, target: str, name: str, into: str) -> None:
         attempt = self._attempt(target, name)
@@ -175,7 +186,8 @@ class Importing:
             raise self._missing(target, name)
         self._new_dataset(into, attempt)
         folder.prove(parts)
-        self._receive([folder.reading(each) for each in parts], index.kind, into, attempt, parts[-1].guid)
+        sends, guids = [folder.reading(each) for each in parts], [each.guid for each in parts]
+        self._receive(sends, zfs.unmounted(index.kind), into, attempt, guids)
 
     def _from_restic(self, target: str, name: str, into: str) -> None:
         repository = Repository(self._destination, self._policy.name)
@@ -197,9 +209,9 @@ def _restore(repository: Repository, kept: Kept, into: str) -> None:
     try:
         repository.restore(kept, scratch)
         top = os.path.join(scratch, kept.path.strip("/"))
+        found = os.lstat(top)
         for each in os.listdir(top):
             os.rename(os.path.join(top, each), os.path.join(into, each))
-        found = os.lstat(top)
         os.chown(into, found.st_uid, found.st_gid)
         shutil.copystat(top, into)
         shutil.rmtree(scratch)

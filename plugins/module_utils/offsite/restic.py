@@ -25,6 +25,7 @@ from .. import process, secret_files
 from ..core.errors import InvalidInput, ToolError
 from ..core.offsite import Destination
 from ..core.snapshot import parse_timestamp
+from ..lock import held
 
 #: How long one backup, check or restore may take, in seconds; what only looks takes less.
 LONG, SHORT = 7 * 86400.0, 600.0
@@ -91,6 +92,7 @@ class Repository:
                 timeout=timeout,
                 attempt=attempt,
                 ok=ok,
+                keep=held(),
                 only_environment=self._environment,
                 secrets=secrets,
             )
@@ -100,22 +102,26 @@ class Repository:
                     raise ToolError(attempt, error.reason, remedy) from error
             raise
 
-    def open(self) -> None:
-        """See that it is there and opens; make it where that is asked for. Forget locks of runs that were killed."""
-        attempt = f"open the repository of {self.destination.name}"
+    def open(self) -> list[Kept]:
+        """Return what `kept` does; make the repository where it is missing, and that is asked for."""
         try:
-            self._run("cat", "config", attempt=attempt)
+            return self.kept()
         except ToolError as error:
             if not self.destination.params["init"] or not _NO_REPOSITORY.search(error.reason):
                 raise
-            self._run("init", attempt=f"make the repository of {self.destination.name}")
-        self._run("unlock", attempt=attempt)
+        self._run("init", attempt=f"make the repository of {self.destination.name}")
+        return []
 
     def kept(self) -> list[Kept]:
         """Return what it holds of the policy and this host, the oldest first."""
         attempt = f"list what {self.destination.name} holds"
         said = self._run("snapshots", "--json", "--host", self.host, "--tag", self._tags(), attempt=attempt)
         return sorted(parse_snapshots(said.stdout, attempt), key=lambda each: (each.created, each.name))
+
+    def unlock(self) -> None:
+        """Forget the locks of runs that were killed; those of others that are under way stay."""
+        if self.destination.params["keep"] or self.destination.params["check"]:
+            self._run("unlock", attempt=f"open the repository of {self.destination.name}")
 
     def _tags(self, **more: str) -> str:
         """Return what all of these are on, as restic reads a filter: all of them have to be there."""
@@ -148,12 +154,12 @@ class Repository:
         if not keep:
             return 0
         words = [word for rule, value in keep.items() for word in (rules[rule], str(value))]
-        before = len(self.kept())
+        gone = 0
         for target in targets:
             attempt = f"forget old restore points of {target} in {self.destination.name}"
             tags = self._tags(target=target)
-            self._run("forget", "--host", self.host, "--tag", tags, "--group-by", "host", *words, attempt=attempt)
-        gone = before - len(self.kept())
+            named = ["--host", self.host, "--tag", tags, "--group-by", "host"]
+            gone += parse_forgotten(self._run("forget", "--json", *named, *words, attempt=attempt).stdout, attempt)
         if gone and self.destination.params["prune"]:
             self._run("prune", attempt=f"prune the repository of {self.destination.name}", timeout=LONG)
         return gone
@@ -234,3 +240,13 @@ def parse_snapshots(text: str, attempt: str) -> list[Kept]:
         raise ToolError(
             attempt, f"restic printed what cannot be read: {error}", "report it, with the output of `restic version`"
         ) from error
+
+
+def parse_forgotten(text: str, attempt: str) -> int:
+    """Return how many restore points `restic forget --json` has removed. It prints nothing where there are none."""
+    try:
+        groups = json.loads(text.strip() or "[]")
+        return sum(len(group.get("remove") or ()) for group in groups or ())
+    except (ValueError, AttributeError) as error:
+        words = "restic printed what cannot be read"
+        raise ToolError(attempt, words, "report it, with the output of `restic version`") from error

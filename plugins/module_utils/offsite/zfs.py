@@ -181,12 +181,14 @@ def receiving(dataset: str, source: str, kind: str, rollback: bool = False) -> l
     return [*words, dataset]
 
 
-def importing(dataset: str, kind: str, whole: bool) -> list[str]:
+def unmounted(kind: str) -> list[str]:
+    """Return the options of a receive that keep what is restored from being mounted over what it is of."""
+    return ["-x", "mountpoint"] if kind == "filesystem" else []
+
+
+def importing(dataset: str, options: Sequence[str], whole: bool) -> list[str]:
     """Return the command that receives what is restored, into a dataset that bears a mark until all of it is there."""
-    words = ["zfs", "receive", "-u", *(["-o", f"{IMPORTING}=yes"] if whole else [])]
-    if kind == "filesystem":
-        words += ["-x", "mountpoint"]
-    return [*words, dataset]
+    return ["zfs", "receive", "-u", *(["-o", f"{IMPORTING}=yes"] if whole else []), *options, dataset]
 
 
 def resume(
