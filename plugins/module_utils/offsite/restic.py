@@ -236,7 +236,7 @@ def parse_snapshots(text: str, attempt: str) -> list[Kept]:
                 )
             )
         return found
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise ToolError(
             attempt, f"restic printed what cannot be read: {error}", "report it, with the output of `restic version`"
         ) from error
