@@ -319,7 +319,7 @@ def _search_path() -> str:
 
 
 def environment(only: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return our environment, or ``only`` that, with messages and numbers in the C locale so that they can be parsed."""
+    """Return our environment, or only that given, with messages in the C locale so that they can be parsed."""
     found = dict(os.environ if only is None else only, LC_ALL="C", PATH=_search_path())
     found.pop("LANGUAGE", None)
     return found

@@ -258,9 +258,8 @@ def test_an_export_that_was_killed_goes_on_where_it_ended(host):
     name = json.loads(agent(host, "run", "big", "--json"))["name"]
     target = "two/slow/one:big"
     log = "/root/off-site.log"
-    host.script(
-        f"setsid {' '.join(words('export', 'big', '--destination', 'slow'))} > {log} 2>&1 & echo $! > /root/off-site.pid"
-    )
+    command = " ".join(words("export", "big", "--destination", "slow"))
+    host.script(f"setsid {command} > {log} 2>&1 & echo $! > /root/off-site.pid")
     until(lambda: int(used(host, target)) > (2 << 20))
     host.script("kill -KILL $(cat /root/off-site.pid)")
     until(lambda: host.run("zfs", "get", "-H", "-o", "value", "receive_resume_token", target, check=False).strip()[2:])

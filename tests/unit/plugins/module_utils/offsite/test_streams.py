@@ -36,7 +36,7 @@ def sink(path):
 
 @pytest.mark.parametrize("bandwidth", [None, 50_000_000])
 def test_all_of_it_arrives_with_its_digest(source, tmp_path, bandwidth):
-    seen = []
+    seen: list[int] = []
     moved = pump([["cat", source]], sink(tmp_path / "out"), "copy", "try again", bandwidth, seen.append)
     assert (tmp_path / "out").read_bytes() == CONTENT
     assert moved == (len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
@@ -67,7 +67,8 @@ def test_a_producer_that_was_killed_is_a_failure(tmp_path):
     killed = python("import os; os.write(1, b'half'); os.kill(os.getpid(), 9)")
     with pytest.raises(ToolError, match="SIGKILL"):
         pump([killed], sink(tmp_path / "out"), "copy", "try again")
-    pipe = python("import os, signal; signal.signal(13, signal.SIG_DFL); os.write(1, b'half'); os.kill(os.getpid(), 13)")
+    broken = "import os, signal; signal.signal(13, signal.SIG_DFL); os.write(1, b'half'); os.kill(os.getpid(), 13)"
+    pipe = python(broken)
     with pytest.raises(ToolError, match="SIGPIPE"):
         pump([pipe, ["cat"]], sink(tmp_path / "out"), "copy", "try again")
 
@@ -82,7 +83,7 @@ def test_a_reader_that_refuses_is_the_one_that_is_named(source):
 def test_a_stream_that_stands_still_is_given_up_and_its_programs_end(tmp_path):
     note = tmp_path / "pid"
     still = python("import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(600)", str(note))
-    with pytest.raises(ToolError, match="nothing came for 5 s|was ended by"):
+    with pytest.raises(ToolError, match=r"nothing came for 5 s|was ended by"):
         pump([still], ["cat"], "copy", "try again", stall=5)
     if note.exists() and note.read_text():
         with pytest.raises(ProcessLookupError):
