@@ -70,7 +70,8 @@ def release(folder: str, timeout: float) -> None:
             process.run(["umount", "--", folder], timeout=timeout, attempt=f"unmount {folder}", remedy="try again")
         except ToolError as error:
             if "busy" not in error.reason or number == _ATTEMPTS - 1:
-                raise RestorePointError(f"unmount {folder}", _why(folder, error), "end that, and run it again") from error
+                why = _why(folder, error)
+                raise RestorePointError(f"unmount {folder}", why, "end that, and run it again") from error
             time.sleep(0.5)
 
 
