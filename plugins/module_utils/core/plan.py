@@ -302,7 +302,7 @@ def point(desired: Desired, snapshot: Snapshot, own_only: bool) -> Point:
         name=snapshot.name,
         ready=snapshot.ready,
         held=snapshot.held,
-        in_use=snapshot.in_use,
+        in_use=snapshot.in_use or desired.needed.get((snapshot.target, snapshot.name)),
         foreign=foreign,
     )
 
