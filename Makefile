@@ -11,7 +11,7 @@ NOX := $(PYTHON) tools/run_nox.py
 .DEFAULT_GOAL := help
 .PHONY: help demo test units runner matrix sanity integration molecule lab lint format types ansible-lint licence importer \
 	docs changelog bench bench-pve bench-csi bench-agent pythons clean guest guest-reset guest-stop guest-ssh guest-tests cluster \
-	cluster-reset cluster-stop cluster-tests agent
+	cluster-reset cluster-stop cluster-tests agent report-page pictures
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,12 @@ runner: ## Playbooks under ansible-runner, as AWX runs them; what AWX is set up 
 
 lab: ## Tests on real filesystems (loop devices, root), and long ones of faults
 	@$(NOX) --session lab -- $(ARGS)
+
+report-page: ## The report's page in headless Chromium: no fault, no overflow (built at the first time)
+	@$(NOX) --session report-page -- $(ARGS)
+
+pictures: ## Make the pictures of docs/report.md anew
+	@$(NOX) --session pictures
 
 agent: ## Build restorepoint.pyz, the engine for hosts without Ansible
 	@$(PYTHON) tools/agent.py $(ARGS)

@@ -160,6 +160,19 @@ def lab(session: nox.Session) -> None:
     pytest(session, "tests/lab", f"-n{(os.cpu_count() or 1) + 1}", "--dist=loadgroup")
 
 
+@nox.session(name="report-page", venv_backend="none")
+def report_page(session: nox.Session) -> None:
+    """Look at the report's page in headless Chromium, which tools/chromium.py gets; arguments go to pytest."""
+    pytest(session, "tests/page")
+
+
+@nox.session(venv_backend="none", default=False)
+def pictures(session: nox.Session) -> None:
+    """Make the pictures of docs/report.md anew, in the same browser."""
+    env = {"PYTHONPATH": str(linked()), "XDG_CACHE_HOME": str(CACHE.parent)}
+    run(session, CHECKOUT, ansible_with("pytest", *unit_packages()), "python", "tests/page/pictures.py", env=env)
+
+
 @nox.session(name="guest-tests", venv_backend="none", default=False)
 def guest_tests(session: nox.Session) -> None:
     """Run the tests in the guest, on real LVM and ZFS; arguments go to pytest. tools/run_nox.py adds it to the rest."""

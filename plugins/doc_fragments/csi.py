@@ -24,5 +24,5 @@ options:
       - It is read when the module runs. Claims count in the order of their names.
     type: str
 requirements:
-  - kubernetes >= 24 (Python package, on the host that runs the module)
+  - kubernetes >= 24 (Python package), for logins other than by a token or a client certificate
 """

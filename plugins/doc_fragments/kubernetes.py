@@ -120,6 +120,9 @@ options:
     type: list
     elements: str
 notes:
+  - Logins by a token or a client certificate, to a server whose CA is named, need no Python package, but PyYAML for a
+    kubeconfig in YAML. All else takes the C(kubernetes) package, 24 or newer - plugins that log in, passwords,
+    proxies, impersonation, and servers with a certificate of a public CA.
   - The options, aliases and environment variables for the connection to Kubernetes are those of the
     C(kubernetes.core) collection. The environment is that of the module, on the host that runs it.
 """

@@ -13,10 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .core.claim_names import check_request, missing_claim
 from .core.claims import (
     ClaimVolume,
-    check_request,
-    missing_claim,
     raise_all,
     resolve_all,
     resolve_claim,

@@ -2,22 +2,18 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""HTTPS to a Kubernetes API with the standard library alone, for the agent: pods and hosts without other packages.
+"""HTTPS to a Kubernetes API with the standard library alone.
 
-Logs in with the service account of the pod, or with a kubeconfig in JSON that holds a token or a client certificate.
-`HttpApi` answers what kube.py asks of the kubernetes package's dynamic client. Certificates are always verified.
-Imports the core; called by kube_login.py.
+For the agent in pods and on hosts without other packages, and for modules, as it starts at once. `HttpApi` answers what
+kube.py asks of the dynamic client of the kubernetes package. Who logs in where is an `Account`, from kube_accounts.py.
+Imports nothing of ours; called by kube_login.py.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
 import http.client
-import ipaddress
 import json
-import os
 import select
 import socket
 import ssl
@@ -26,15 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable
 
-from .core.errors import InvalidInput
-
-#: Where a pod finds the token of its service account, which is renewed there, and the CA of the API server.
-ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _CHUNK = 64 * 1024
-#: What a kubeconfig may say of a user or a cluster and this understands; the rest is for the kubernetes package.
-_USER = ("token", "tokenFile", "client-certificate", "client-certificate-data", "client-key", "client-key-data")
-_CLUSTER = ("server", "certificate-authority", "certificate-authority-data", "tls-server-name")
-_ATTEMPT = "connect to the Kubernetes API"
 
 
 class Unreachable(Exception):
@@ -96,6 +84,7 @@ class HttpApi:
 
     def __init__(self, account: Account) -> None:
         self._account = account
+        self._prefix = urllib.parse.urlsplit(account.host).path.rstrip("/")  # of a server behind a gateway
         self._kept: http.client.HTTPSConnection | None = None
         self._token: str | None = None
 
@@ -120,7 +109,7 @@ class HttpApi:
             HttpStatus, Unreachable, NoAnswer, ssl.SSLError.
         """
         watch = any(name == "watch" for name, _value in query_params)
-        url = path + ("?" + urllib.parse.urlencode(query_params) if query_params else "")
+        url = self._prefix + path + ("?" + urllib.parse.urlencode(query_params) if query_params else "")
         data = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         headers = self._headers(content_type if data is not None else None)
         with _told():
@@ -210,142 +199,3 @@ def _told() -> Iterator[None]:
         if isinstance(error, ssl.SSLError) and not isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
             raise
         raise Unreachable(error.strerror or str(error)) from error
-
-
-# -- logging in --------------------------------------------------------------------------------------------------------
-
-
-def pod_account(folder: str = "", environment: Mapping[str, str] | None = None) -> Account | None:
-    """Return the login of the pod that this runs in; None where it runs in none, or the pod may not log in.
-
-    ``folder`` is that of the service account, if it is another one than ACCOUNT. Raises InvalidInput where it cannot be
-    read.
-    """
-    if environment is None:
-        environment = os.environ
-    host, port = environment.get("KUBERNETES_SERVICE_HOST"), environment.get("KUBERNETES_SERVICE_PORT")
-    folder = folder or ACCOUNT
-    token_file = os.path.join(folder, "token")
-    if not host or not port or not os.path.exists(token_file):
-        return None
-    context = _context(os.path.join(folder, "ca.crt"), None)
-    return Account(f"https://{_bracketed(host)}:{port}", context, lambda: _read_token(token_file))
-
-
-def kubeconfig_account(path: str, wanted: str | None) -> Account | None:
-    """Return the login of a context of a kubeconfig; None where that takes the kubernetes package.
-
-    It does where the file is not JSON, and where a user logs in by a plugin, or a cluster is behind a proxy.
-
-    Args:
-        path: the file. ``kubectl config view --raw --flatten --minify --output json`` prints one.
-        wanted: the context; None for the current one.
-
-    Raises:
-        InvalidInput: it cannot be read, or does not have what it names.
-    """
-    data = _read(path)
-    if not data.lstrip().startswith(b"{"):
-        return None
-    try:
-        config = json.loads(data)
-        name = wanted or config.get("current-context")
-        context = _entry(config, "contexts", name)["context"]
-        cluster = _entry(config, "clusters", context["cluster"])["cluster"]
-        user = _entry(config, "users", context["user"])["user"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        known = "" if isinstance(error, ValueError) else f": it has no {error}"
-        raise InvalidInput(
-            f"log in with kubeconfig {path}", f"it is not one{known}", "check that context with kubectl"
-        ) from None
-    if set(user) - set(_USER) or set(cluster) - set(_CLUSTER):
-        return None
-    return _account(os.path.dirname(os.path.abspath(path)), cluster, user)
-
-
-def _entry(config: Mapping[str, Any], kind: str, name: Any) -> Any:
-    for each in config[kind]:
-        if each["name"] == name:
-            return each
-    raise KeyError(f"{kind[:-1]} {name}")
-
-
-def _account(folder: str, cluster: Mapping[str, Any], user: Mapping[str, Any]) -> Account:
-    server = str(cluster["server"])
-    if not server.startswith("https://"):
-        raise InvalidInput(_ATTEMPT, f"{server} is no https URL", "name one: a token must not travel in the clear")
-    authority = _bytes_of(folder, cluster, "certificate-authority")
-    context = _context(None, authority)
-    certificate = _bytes_of(folder, user, "client-certificate")
-    key = _bytes_of(folder, user, "client-key")
-    if certificate is not None and key is not None:
-        _load_certificate(context, certificate, key)
-    if user.get("tokenFile"):
-        path = os.path.join(folder, str(user["tokenFile"]))
-        return Account(server, context, lambda: _read_token(path), cluster.get("tls-server-name"))
-    token = user.get("token")
-    return Account(server, context, lambda: token, cluster.get("tls-server-name"))
-
-
-def _bytes_of(folder: str, entry: Mapping[str, Any], name: str) -> bytes | None:
-    """Return what an entry holds itself, or what the file has that it names, relative to the kubeconfig."""
-    if entry.get(f"{name}-data"):
-        try:
-            return base64.b64decode(str(entry[f"{name}-data"]), validate=True)
-        except binascii.Error:
-            raise InvalidInput(_ATTEMPT, f"{name}-data is no base64", "check the kubeconfig with kubectl") from None
-    return _read(os.path.join(folder, str(entry[name]))) if entry.get(name) else None
-
-
-def _context(ca_file: str | None, ca_data: bytes | None) -> ssl.SSLContext:
-    """Return a context that verifies certificates and names, by that CA or, without one, by those of the system.
-
-    Not `ssl.create_default_context`: from Python 3.13 on that refuses CAs without an authority key identifier, as those
-    of some clusters are.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # with CERT_REQUIRED and check_hostname
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        if ca_file is None and ca_data is None:
-            context.load_default_certs()
-        else:
-            context.load_verify_locations(cafile=ca_file, cadata=None if ca_data is None else ca_data.decode("ascii"))
-    except (OSError, ValueError) as error:
-        reason = f"the CA of the API server cannot be read ({getattr(error, 'strerror', None) or error})"
-        raise InvalidInput(_ATTEMPT, reason, "check the CA in the kubeconfig or the service account") from None
-    return context
-
-
-def _load_certificate(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
-    """Load a client's certificate and key. The ssl module takes files only: one in memory, which leaves no trace."""
-    fd = os.memfd_create("client-certificate", os.MFD_CLOEXEC)
-    try:
-        with open(fd, "wb", closefd=False) as stream:
-            stream.write(certificate.rstrip() + b"\n" + key)
-        context.load_cert_chain(f"/proc/self/fd/{fd}")
-    except (OSError, ValueError):  # without the words of the library, which may quote
-        raise InvalidInput(
-            _ATTEMPT, "the client certificate and its key cannot be used", "check the kubeconfig with kubectl"
-        ) from None
-    finally:
-        os.close(fd)
-
-
-def _read(path: str) -> bytes:
-    try:
-        with open(os.path.expanduser(path), "rb") as stream:
-            return stream.read()
-    except OSError as error:
-        raise InvalidInput(f"read {path}", str(error.strerror), "name a file that is there and may be read") from None
-
-
-def _read_token(path: str) -> str:
-    """Return the token as it is now: the kubelet renews it."""
-    return _read(path).decode("ascii", "replace").strip()
-
-
-def _bracketed(host: str) -> str:
-    try:
-        return f"[{host}]" if ipaddress.ip_address(host).version == 6 else host
-    except ValueError:
-        return host

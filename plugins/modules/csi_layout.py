@@ -287,7 +287,7 @@ seealso:
     description: For volumes that are directories, which no CSI driver serves.
 requirements:
   - "python >= 3.9"
-  - "kubernetes >= 24"
+  - "kubernetes >= 24, for logins other than by a token or a client certificate"
 """
 
 EXAMPLES = r"""

@@ -43,7 +43,7 @@ seealso:
     plugin_type: filter
 requirements:
   - "python >= 3.9"
-  - "kubernetes >= 24"
+  - "kubernetes >= 24, for logins other than by a token or a client certificate"
 """
 
 EXAMPLES = r"""

@@ -113,14 +113,15 @@ notes:
   - Processes and bind mounts that use a target stand in the way of its return, and are named. Run as root, so that
     those of other users are seen.
   - The names of snapshots are 1 to 128 characters of C(A-Za-z0-9._+-), and begin with a letter or digit.
-  - Needs nothing but Python on the host, C(btrfs) for Btrfs subvolumes, and the C(kubernetes) package for O(pvc).
+  - Needs nothing but Python on the host, C(btrfs) for Btrfs subvolumes, and for O(pvc) the C(kubernetes) package
+    where the login is not by a token or a client certificate.
 seealso:
   - module: restorepoint.core.hostpath_snapshot_info
   - plugin: restorepoint.core.retention
     plugin_type: filter
 requirements:
   - "python >= 3.9"
-  - "kubernetes >= 24 (only with O(namespace))"
+  - "kubernetes >= 24, with O(namespace), for logins other than by a token or a client certificate"
 """
 
 EXAMPLES = r"""

@@ -42,7 +42,7 @@ seealso:
   - module: restorepoint.core.hostpath_snapshot
 requirements:
   - "python >= 3.9"
-  - "kubernetes >= 24 (only with O(namespace))"
+  - "kubernetes >= 24, with O(namespace), for logins other than by a token or a client certificate"
 """
 
 EXAMPLES = r"""

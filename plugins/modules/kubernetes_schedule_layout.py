@@ -128,7 +128,7 @@ seealso:
   - module: restorepoint.core.hostpath_claims_info
 requirements:
   - "python >= 3.9"
-  - "kubernetes >= 24"
+  - "kubernetes >= 24, for logins other than by a token or a client certificate"
 """
 
 EXAMPLES = r"""

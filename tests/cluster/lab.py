@@ -158,6 +158,9 @@ class Lab:
         #: The classes that claims and snapshots get; on a cluster that is not ours None, its default, or those named.
         self.storage_class = CLASS if cluster else os.environ.get("LAB_STORAGE_CLASS")
         self.snapshot_class = CLASS if cluster else os.environ.get("LAB_SNAPSHOT_CLASS")
+        #: Where this machine sees volumes as folders, by their handles: of a cluster that is not ours, if at all.
+        named = os.environ.get("LAB_VOLUMES")
+        self._volumes = cluster.data / "volumes" if cluster else pathlib.Path(named) if named else None
         self._folder = pathlib.Path(tempfile.mkdtemp(prefix="restorepoint-cluster-"))
         self._names = itertools.count(1)
 
@@ -173,7 +176,7 @@ class Lab:
     def own(self) -> Own:
         """What only the project's own cluster offers; with KUBECONFIG_LAB the test is skipped, which names that."""
         if self._cluster is None:
-            pytest.skip("needs the project's own cluster, and KUBECONFIG_LAB names another one")
+            pytest.skip("needs a control plane of the lab's own, and KUBECONFIG_LAB names another one")
         return Own(self._cluster)
 
     # -- logins --------------------------------------------------------------------------------------------------------
@@ -393,11 +396,13 @@ class Lab:
 
     def folder_of(self, volume: Mapping[str, Any]) -> pathlib.Path:
         """Return the folder of a volume, a PersistentVolume's object."""
-        return self.own.data / "volumes" / str(volume["spec"]["csi"]["volumeHandle"])
+        if self._volumes is None:
+            pytest.skip("looks at volumes on disk, and LAB_VOLUMES does not say where those of KUBECONFIG_LAB lie")
+        return self._volumes / str(volume["spec"]["csi"]["volumeHandle"])
 
     def write(self, namespace: str, claim: str, files: Mapping[str, str | bytes]) -> None:
         """Write files into a claim's volume; paths are relative to it."""
-        if self._cluster is None:
+        if self._volumes is None:
             self._in_a_pod(namespace, claim, WRITE, packed(files))
             return
         top = self.folder(namespace, claim)
@@ -408,7 +413,7 @@ class Lab:
 
     def read(self, namespace: str, claim: str) -> dict[str, str]:
         """Return the files of a claim's volume: relative path and content."""
-        if self._cluster is None:
+        if self._volumes is None:
             return unpacked(self._in_a_pod(namespace, claim, READ))
         return contents(self.folder(namespace, claim))
 

@@ -27,6 +27,7 @@ from ansible_collections.restorepoint.core.tests.cluster.lab import (
     Failed,
     contents,
     guarded,
+    outside,
     packed,
     unpacked,
 )
@@ -130,6 +131,26 @@ def test_what_a_pod_of_another_cluster_writes_it_reads_back(tmp_path):
         settings = {**os.environ, "PAYLOAD": payload, "FOLDER": str(tmp_path)}
         done = subprocess.run(["sh", "-ec", script], env=settings, capture_output=True, text=True, check=True)
     assert unpacked(done.stdout) == contents(tmp_path) == {"a": "\x00\\xff\n", "sub/b": "two"}
+
+
+def test_a_cluster_that_only_a_kubeconfig_names_serves_the_modules(cluster, monkeypatch):
+    monkeypatch.setenv("LAB_VOLUMES", str(cluster.own.data / "volumes"))
+    lab = outside(str(cluster.kubeconfig))
+    namespace = lab.make_namespace()
+    try:
+        with pytest.raises(pytest.skip.Exception, match="control plane of the lab's own"):
+            assert lab.own
+        lab.claim(namespace, "data", {"a": "old"})
+        user = lab.user(namespace, [{"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": ["list"]}])
+        with pytest.raises(Failed, match="this login may not"):
+            lab.call("csi_snapshot", namespace=namespace, pvc=["data"], name="one", kubeconfig=user.kubeconfig)
+        lab.call("csi_snapshot", namespace=namespace, pvc=["data"], name="one")
+        lab.write(namespace, "data", {"a": "new"})
+        lab.call("csi_snapshot", namespace=namespace, pvc=["data"], name="one", state="rolled_back")
+        assert lab.read(namespace, "data") == {"a": "old"}
+    finally:
+        lab.remove_namespace(namespace)
+        lab.close()
 
 
 def test_a_user_may_do_what_his_rules_say_and_nothing_else(cluster, namespace):

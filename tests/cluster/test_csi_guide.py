@@ -9,7 +9,78 @@ from __future__ import annotations
 import importlib
 import re
 
-from ansible_collections.restorepoint.core.tests.cluster.lab import CHECKOUT
+import pytest
+
+from ansible_collections.restorepoint.core.tests.cluster.lab import CHECKOUT, RBAC, Failed
+
+CLUSTER_SCOPED = (
+    *("persistentvolumes", "volumesnapshotclasses", "volumesnapshotcontents", "storageclasses"),
+    *("volumegroupsnapshotclasses", "volumegroupsnapshotcontents"),
+)
+
+
+#: Options of calls that change something.
+CALLS = {
+    "group": {"name": "more", "group": True, "deletion_policy": "Delete"},
+    "absent": {"name": "one", "state": "absent"},
+    "pruned": {"state": "pruned", "keep": {"last": 1}, "min_age": "1s", "asides": {"last": 0}, "match": ["*"]},
+    "cloned": {"name": "one", "state": "cloned", "clone": ["copy"]},
+    "rolled_back": {"name": "one", "state": "rolled_back", "stop_workloads": True},
+}
+RIGHT = re.compile(r"this login may not (\w+) on ([\w.]+)")
+
+
+class Rights:
+    """A user whose rights change: everything that he may do stands in two rules of RBAC."""
+
+    def __init__(self, cluster, namespace):
+        self.cluster, self.namespace = cluster, namespace
+        self.user = cluster.user(namespace, [], [])
+        self.kubeconfig = self.user.kubeconfig
+        self._given = set()
+        self._paths = [f"{RBAC}/namespaces/{namespace}/roles/{self.user.name}", f"{RBAC}/clusterroles/{self.user.name}"]
+
+    def set(self, rights):
+        """Give these rights, (verb, resource with its group), and no others; return when the API server does so."""
+        for path, whole in zip(self._paths, (False, True)):
+            mine = [each for each in rights if (each[1].partition(".")[0] in CLUSTER_SCOPED) == whole]
+            rules = [
+                {"apiGroups": [what.partition(".")[2]], "resources": [what.partition(".")[0]], "verbs": [verb]}
+                for verb, what in sorted(mine)
+            ]
+            self.cluster.api.patch(path, {"rules": rules})
+        for each in rights ^ self._given:
+            self.cluster.until(lambda each=each: self._may(*each) == (each in rights), f"{each} is given or taken")
+        self._given = set(rights)
+
+    def _may(self, verb, what):
+        plural, _dot, group = what.partition(".")
+        return self.user.may(verb, group, plural, None if plural in CLUSTER_SCOPED else self.namespace)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_each_right_that_a_call_needs_is_named_when_it_alone_lacks(cluster, namespace, call):
+    """A right that may lack without a word is not needed by this call: it ends well without all of these."""
+    cluster.claim(namespace, "data")
+    for name in ("one", "two"):
+        cluster.snapshot(namespace, "data", name)
+    rights = Rights(cluster, namespace)
+    given = {"namespace": namespace, "pvc": ["data"], "kubeconfig": rights.kubeconfig, **CALLS[call]}
+    with pytest.raises(Failed) as caught:
+        cluster.call("csi_snapshot", **given)
+    needed = set(RIGHT.findall(caught.value.result["msg"]))  # with no right at all, all that lack are told at once
+    assert len(needed) >= 4
+    spare = set()
+    for lacking in sorted(needed):
+        rights.set(needed - {lacking})
+        try:
+            cluster.call("csi_snapshot", check_mode=True, **given)
+            spare.add(lacking)
+        except Failed as failed:
+            assert set(RIGHT.findall(failed.result["msg"])) == {lacking}
+    assert len(spare) < len(needed) / 2
+    rights.set(needed - spare)
+    cluster.call("csi_snapshot", **given)
 
 
 def test_a_user_with_the_rights_of_the_guide_can_do_everything_in_it(cluster, namespace):

@@ -124,6 +124,11 @@ def kinds(result):
 def test_a_cluster_without_anything_is_set_up_as_foretold_and_then_takes_and_restores_snapshots(
     fragile, fragile_namespace, manifests, bare
 ):
+    fragile.claim(fragile_namespace, "data", {"a": "one"})
+    with pytest.raises(Failed) as caught:
+        fragile.call("csi_snapshot", namespace=fragile_namespace, pvc=["data"], name="too-early")
+    assert "their CRDs are missing" in caught.value.result["msg"]
+    assert "with the role restorepoint.core.csi_snapshots" in caught.value.result["msg"]
     asked = {"manifests": manifests, **CLASSES}
     foretold = fragile.call("csi_layout", check_mode=True, **asked)
     assert fragile.api.find(CRDS + "/volumesnapshots.snapshot.storage.k8s.io") is None
@@ -135,7 +140,6 @@ def test_a_cluster_without_anything_is_set_up_as_foretold_and_then_takes_and_res
     assert (again["changed"], [each["ours"] for each in again["controllers"]]) == (False, [True])
     for part in ("snapshot-controller", "csi-snapshotter"):
         fragile.own.start(part)
-    fragile.claim(fragile_namespace, "data", {"a": "one"}, storage_class="made")
     snapshot = {"volumeSnapshotClassName": "made", "source": {"persistentVolumeClaimName": "data"}}
     body = {"apiVersion": "snapshot.storage.k8s.io/v1", "kind": "VolumeSnapshot", "metadata": {"name": "s"},
             "spec": snapshot}  # fmt: skip

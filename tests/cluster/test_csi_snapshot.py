@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from ansible_collections.restorepoint.core.tests.cluster.lab import GROUPS, SNAPSHOTS, Failed
+from ansible_collections.restorepoint.core.tests.cluster.lab import CORE, GROUPS, SNAPSHOTS, Failed
 
 BOTH = ["db", "uploads"]
 SNAPSHOT_GROUP = "snapshot.storage.k8s.io"
@@ -87,6 +87,14 @@ def test_the_whole_tour_with_the_data_compared_on_disk(shop):
     assert shop.cluster.read(shop.namespace, "db-copy") == before
     assert actions(shop.done(name="pre", state="absent")) == ["removed", "removed"]
     assert shop.names() == []
+
+
+def test_a_claim_is_returned_right_after_its_snapshot_is_ready(shop):
+    for number in range(3):
+        shop.cluster.write(shop.namespace, "db", {"a": f"data {number}"})
+        shop.run(pvc=["db"], name=f"n-{number}")  # the snapshot controller lets go of the claim a moment later
+        shop.run(pvc=["db"], name=f"n-{number}", state="rolled_back")
+        assert shop.read() == {"a": f"data {number}"}
 
 
 def test_a_larger_clone_of_another_class(shop):
@@ -234,16 +242,29 @@ def test_workloads_are_stopped_for_a_return_and_brought_back(shop, kind):
 
 
 def test_a_return_that_is_killed_at_any_request_is_ended_by_the_next_run(shop, proxy):
+    """With a Deployment and a StatefulSet on the claim, which have to have their replicas again each time."""
     shop.done(pvc=["db"], name="pre")
-    options = {"namespace": shop.namespace, "pvc": ["db"], "name": "pre", "state": "rolled_back", "timeout": 60}
-    at = 1
-    while shop.cluster.dies(proxy, ACTS, at=at, after=at % 2 == 0, **options):
-        result = shop.run(pvc=["db"], name="pre", state="rolled_back")
-        assert actions(result) == ["rolled_back"]
-        assert shop.read() == {"a": "old db"}
-        assert shop.info()["claims"][0]["phase"] == "Bound"
-        at += 1
-    assert at > 5
+    back = {"pvc": ["db"], "name": "pre", "state": "rolled_back", "stop_workloads": True, "timeout": 120}
+    with shop.cluster.node(shop.namespace):
+        made = [("Deployment", 2), ("StatefulSet", 1)]
+        paths = {
+            shop.cluster.deployment(shop.namespace, kind.lower(), "db", replicas=count, kind=kind): count
+            for kind, count in made
+        }
+        at = 1
+        while True:
+            for path, count in paths.items():
+                shop.api.wait(path, lambda found, count=count: found["status"].get("readyReplicas") == count)
+                assert shop.api.get(path)["spec"]["replicas"] == count
+            shop.cluster.write(shop.namespace, "db", {"a": "new"})
+            if not shop.cluster.dies(proxy, ACTS, at=at, after=at % 2 == 0, namespace=shop.namespace, **back):
+                break
+            assert actions(shop.run(**back)) == ["rolled_back"]
+            assert shop.read() == {"a": "old db"}
+            assert shop.info()["claims"][0]["phase"] == "Bound"
+            at += 1
+    assert shop.read() == {"a": "old db"}  # of the run that ended by itself
+    assert at > 10
 
 
 def test_where_one_claim_does_not_let_go_the_others_of_the_call_are_taken_back(shop, proxy):
@@ -307,6 +328,17 @@ def test_workloads_that_a_killed_return_left_stopped_come_back_when_it_is_called
         assert result["changed"]
         assert [each["name"] for each in result["workloads"]] == ["web"]
         assert shop.api.get(path)["spec"]["replicas"] == 2
+
+
+@pytest.mark.parametrize(("state", "path"), [("present", "/volumesnapshots"), ("cloned", "/persistentvolumeclaims")])
+def test_a_namespace_that_is_deleted_in_the_middle_ends_the_run_with_a_sentence(cluster, proxy, state, path):
+    shop = Shop(cluster, cluster.make_namespace())
+    shop.run(pvc=["db"], name="pre")
+    options = {"name": "pre", "state": state, "clone": ["copy"]} if state == "cloned" else {"name": "more"}
+    proxy.tell("call", verb="POST", path=path, function=lambda: cluster.remove_namespace(shop.namespace))
+    text = shop.fails(pvc=["db"], **options, timeout=30, kubeconfig=str(cluster.through(proxy)))
+    assert shop.namespace in text or "db" in text
+    cluster.until(lambda: cluster.api.find(f"{CORE}/namespaces/{shop.namespace}") is None, "the namespace is gone")
 
 
 # Permissions

@@ -12,7 +12,7 @@ import pytest
 
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.explain import Explain
 from ansible_collections.restorepoint.core.plugins.module_utils.kube import KubeClient
-from ansible_collections.restorepoint.core.tests.cluster.lab import CORE, SNAPSHOTS
+from ansible_collections.restorepoint.core.tests.cluster.lab import CORE, SNAPSHOTS, Failed
 
 #: As if so many seconds had passed, so that no test has to wait for them.
 LATER = 30
@@ -217,6 +217,27 @@ def test_a_snapshot_that_is_still_being_taken_holds_its_claim(fragile, fragile_n
         says(fragile, path, "the storage has taken it and is still at work on it")
         fragile.api.delete(claim)
         says(fragile, claim, "pvc-as-source-protection holds it: snapshot snap of it is being taken")
+
+
+def test_a_return_waits_for_a_snapshot_that_is_being_taken_and_names_one_that_never_is(fragile, fragile_namespace):
+    made = fragile.claim(fragile_namespace, "data", {"a": "old"})
+    fragile.snapshot(fragile_namespace, "data", "early")
+    fragile.write(fragile_namespace, "data", {"a": "new"})
+    options = {"namespace": fragile_namespace, "pvc": ["data"], "name": "early", "state": "rolled_back"}
+    path = fragile.snapshot_path(fragile_namespace, "late")
+    with fragile.own.driver_fault("CreateSnapshot", unready=True):
+        fragile.snapshot(fragile_namespace, "data", "late", wait=False)
+        says(fragile, path, "still at work on it")
+        with pytest.raises(Failed) as caught:
+            fragile.call("csi_snapshot", timeout=3, **options)
+        assert "pvc-as-source-protection, which stays until snapshot late of it is ready" in caught.value.result["msg"]
+        there = fragile.api.get(fragile.claim_path(fragile_namespace, "data"))
+        assert there["metadata"]["uid"] == made["metadata"]["uid"]
+        assert "deletionTimestamp" not in there["metadata"]
+        assert fragile.read(fragile_namespace, "data") == {"a": "new"}
+    fragile.call("csi_snapshot", timeout=180, **options)  # it waits, as the driver is asked again in a while
+    assert fragile.api.get(path)["status"]["readyToUse"]
+    assert fragile.read(fragile_namespace, "data") == {"a": "old"}
 
 
 def test_a_snapshot_from_which_a_claim_is_being_made_names_the_claim(fragile, fragile_namespace):

@@ -31,8 +31,8 @@ TOOL = pathlib.Path(__file__).resolve().parents[2] / "tools" / "agent.py"
 AS_IN_A_POD = """
 import runpy, sys
 sys.path.insert(0, sys.argv[1])
-import restorepoint.kube_http
-restorepoint.kube_http.ACCOUNT = sys.argv[2]
+import restorepoint.kube_accounts
+restorepoint.kube_accounts.ACCOUNT = sys.argv[2]
 sys.argv = sys.argv[3:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """

@@ -159,7 +159,7 @@ def parser() -> argparse.ArgumentParser:
     completion.add_argument("what", choices=(*SHELLS, *ASKED), help="a shell, or what its script asks for")
     completion.add_argument("policy", nargs="?", help="whose restore points or targets are asked for")
     commands.add_parser("man", help="print the manual page", description="print the manual page, in roff")
-    _add_metrics(commands)
+    _add_watching(commands)
     return top
 
 
@@ -175,12 +175,14 @@ def _comes_due(running: Running) -> bool:
     return running.is_due()
 
 
-def _add_metrics(commands: Any) -> None:
-    """Add the command whose options are in a module of its own, which imports only what they need."""
-    from .metric_options import add_options
+def _add_watching(commands: Any) -> None:
+    """Add the commands whose options are in modules of their own, which import only what they need."""
+    from . import metric_options, report_options
 
     words = "show what there is to watch, for Prometheus"
-    add_options(commands.add_parser("metrics", help=words, description=words))
+    metric_options.add_options(commands.add_parser("metrics", help=words, description=words))
+    words = "show what there is and what is wrong; ends with 0 (ok), 1 (warning), 2 (critical) or 3 (unknown)"
+    report_options.add_options(commands.add_parser("report", help=words, description=words))
 
 
 class Agent:
@@ -475,6 +477,12 @@ class Agent:
         from .metrics import command
 
         return command(self._options, self._policies, self._now, self._out, complain)
+
+    def report(self) -> int:
+        """Show a report."""
+        from .reporting import command
+
+        return command(self._options, self._policies, self._now, self._out)
 
     # -- for shells and people -----------------------------------------------------------------------------------------
 

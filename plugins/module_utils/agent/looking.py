@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Looks at the targets of policies for the metrics, each in a process of its own that has a deadline.
+"""Looks at the targets of policies for metrics and reports, each in a process of its own that has a deadline.
 
 A pool that hangs, a directory on a server that is gone: what looks at it may never come back, and no signal may end it.
 So whoever waits is not who looks. What was not seen by the deadline is down, and all else is shown as it is.
-Called by `metrics`.
+Called by `metrics` and `reporting`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any, Callable, NamedTuple, NoReturn
 
 from ..core.errors import RestorePointError
 from ..core.metrics import Look, Storage
+from ..core.report import detail
 from ..core.several import Several
 from ..core.survey import from_fields, survey
 from ..engine.policy import Policy, Target
@@ -99,6 +100,7 @@ def looks(
                 os.close(fd)
                 del running[fd]
     _stop(late)
+    found = {number: dataclasses.replace(each, reason=reasons.get(number, "")) for number, each in found.items()}
     told = [
         f"{tasks[number].policy.name}, {tasks[number].target.backend}: {why}"
         for number, why in sorted(reasons.items())
@@ -149,7 +151,12 @@ def _interrupted(number: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt  # ends what a tool is waited for with, and so the tool
 
 
-def _seen(task: Task, now: Callable[[], int]) -> dict[str, Any]:
+def in_detail(task: Task, now: Callable[[], int]) -> dict[str, Any]:
+    """Return what there is of the targets with all snapshots, for a report. Raises RestorePointError."""
+    return _seen(task, now, detailed=True)
+
+
+def _seen(task: Task, now: Callable[[], int], detailed: bool = False) -> dict[str, Any]:
     """Return what there is of the targets, as JSON can hold it. Raises RestorePointError."""
     policy, target = task
     found = members(policy, [target], now)
@@ -159,14 +166,19 @@ def _seen(task: Task, now: Callable[[], int]) -> dict[str, Any]:
     due = policy.last_due(moment)
     several.check(desired)
     with several.session(writing=False):
+        situations = several.situations(desired)
         surveys = [
             survey(each, policy.name, policy.retention, policy.match, moment, moment - _DAY if due is None else due)
-            for each in several.situations(desired)
+            for each in situations
         ]
         fills = [fill for member in found for fill in storages(target.backend, member.backend)]
     return {
         "surveys": [dataclasses.asdict(each) for each in surveys],
         "storages": [dataclasses.asdict(each) for each in fills],
+        "details": [
+            detail(each, policy.name, policy.retention, policy.match, moment)
+            for each in (situations if detailed else ())
+        ],
     }
 
 
@@ -199,7 +211,8 @@ def _understood(looking: _Looking, seconds: float) -> tuple[Look, str]:
         if "error" not in said:
             surveys = tuple(map(from_fields, said["surveys"]))
             fills = tuple(Storage(**each) for each in said["storages"])
-            return Look(looking.task.policy.name, looking.task.target.backend, True, seconds, surveys, fills), ""
+            place = (looking.task.policy.name, looking.task.target.backend)
+            return Look(*place, True, seconds, surveys, fills, tuple(said.get("details", ()))), ""
         reason = str(said["error"])
     except ValueError:
         reason = "what looked at it ended in the middle"

@@ -39,7 +39,7 @@ def command(
 
     Raises RestorePointError where nothing could be written.
     """
-    timeout, interval = _seconds(options.timeout, "--timeout"), _seconds(options.interval, "--interval")
+    timeout, interval = seconds_of(options.timeout, "--timeout"), seconds_of(options.interval, "--interval")
     if options.listen is not None:
         from .serving import address, serve
 
@@ -56,7 +56,8 @@ def command(
     return 1 if troubles else 0
 
 
-def _seconds(text: str, option: str) -> float:
+def seconds_of(text: str, option: str) -> float:
+    """Return a duration of the command line in seconds. Raises InvalidInput, also for one of less than a second."""
     seconds = parse_duration(text, option)
     if seconds < 1:
         raise InvalidInput(f"read {option} {text}", "it is no time at all", "write a duration such as 30s")
@@ -64,9 +65,16 @@ def _seconds(text: str, option: str) -> float:
 
 
 def gather(
-    policies: Callable[[], Sequence[Policy]], folder: str, now: Callable[[], int], timeout: float
+    policies: Callable[[], Sequence[Policy]],
+    folder: str,
+    now: Callable[[], int],
+    timeout: float,
+    look: Callable[[Task, Callable[[], int]], dict[str, Any]] | None = None,
 ) -> tuple[Facts, list[str]]:
-    """Return all there is to tell, and what could not be looked at and why."""
+    """Return all there is to tell, and why what could not be read or looked at: policies and journal come first.
+
+    ``look`` looks at targets; without it, at what the metrics need.
+    """
     begun, moment = time.monotonic(), now()
     troubles: list[str] = []
     found: Sequence[Policy] = ()
@@ -86,7 +94,7 @@ def gather(
         readable = False
         troubles.append(str(error))
     tasks = [Task(policy, target) for policy in found for target in policy.targets]
-    seen, more = looks(tasks, now, timeout)
+    seen, more = looks(tasks, now, timeout, look)
     watched = [
         Watched(each.name, each.last_due(moment), dict(each.retention.rules), successes.get(each.name, 0))
         for each in found
@@ -124,18 +132,18 @@ def exposition(found: Sequence[Family]) -> bytes:
     return generate_latest(registry)
 
 
-def write_file(path: str, content: bytes, state: State) -> None:
-    """Put ``content`` in the place of a file that others read (mode 0644): they see the old one, or the new one whole.
+def write_file(path: str, content: bytes, state: State, what: str = "metrics", mode: int = _FILE_MODE) -> None:
+    """Put ``content`` in the place of a file that others read: they see the old one, or the new one whole.
 
     What a writer that was killed has left goes with the next one; its name ends so that node_exporter passes it over.
     Raises StoreError.
     """
     folder, name = os.path.split(os.path.abspath(path))
     new = os.path.join(folder, f".{name}.new")
-    attempt = f"write the metrics to {path}"
-    with FileLock(os.path.join(state.folder, "metrics.lock"), _PATIENCE, attempt):
+    attempt = f"write the {what} to {path}"
+    with FileLock(os.path.join(state.folder, f"{what}.lock"), _PATIENCE, attempt):
         try:
-            whole_file.put(path, content, _FILE_MODE, new)
+            whole_file.put(path, content, mode, new)
         except OSError as error:
             remedy = "make its folder, let this user write to it, and see that there is room"
             raise StoreError(attempt, str(error.strerror), remedy) from error

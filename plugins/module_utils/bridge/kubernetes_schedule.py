@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..core.claims import ClaimVolume, check_request, raise_all
+from ..core.claim_names import check_request
+from ..core.claims import ClaimVolume, raise_all
 from ..core.errors import InvalidInput
 from ..core.periods import zone
 from ..core.retention import parse_policy

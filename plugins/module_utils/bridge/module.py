@@ -16,7 +16,6 @@ from typing import Any, Callable, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .. import linux
 from ..audit import AuditLog, Progress, current_user, foresee
 from ..backends.stored.paths import canonical
 from ..core.backend import Backend, Desired
@@ -127,6 +126,8 @@ class StateModule:
         try:
             backend.check(desired)
             if params.get("priority") == "idle" and not check_mode:
+                from .. import linux  # kernel calls, which most storages do not need
+
                 linux.set_idle_priority()
             with backend.session(writing=not check_mode):
                 self._reach(backend, desired, audit)

@@ -18,11 +18,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Union
+from typing import TYPE_CHECKING, Any, Protocol, Union
 
 from .errors import RestorePointError
-from .retention import RetentionPolicy
 from .snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from .retention import RetentionPolicy
 
 CREATE = "create"
 REPLACE = "replace"

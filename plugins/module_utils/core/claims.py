@@ -6,23 +6,18 @@
 
 Claims (PersistentVolumeClaim) and volumes (PersistentVolume) come in as plain dicts, as the API answers them; kube.py
 fetches them and calls this. The path is only ever the one the volume states: provisioners name directories as they
-like, and two claims can look alike on disk. Imports the core's errors and nothing else.
+like, and two claims can look alike on disk. What they are called is claim_names.py's.
 """
 
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .claim_names import is_object_name, missing_claim
 from .errors import InvalidInput, RestorePointError
-
-#: What Kubernetes lets objects be called: https://kubernetes.io/docs/concepts/overview/working-with-objects/names/
-_LABEL = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
-_NAMESPACE = re.compile(_LABEL)
-_OBJECT = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 
 #: The two ways in which a volume can name its node. Their values may differ, so they cannot be compared.
 HOSTNAME = "kubernetes.io/hostname"
@@ -42,7 +37,6 @@ _NOT_A_KIND = {
     "volumeMode",
 }
 _NO_DIRECTORY = ("BlockDevice", "CharDevice", "File", "Socket")
-_MOST_NAMES = 20
 
 
 class ClaimError(RestorePointError):
@@ -81,19 +75,6 @@ class ClaimVolume:
         }
 
 
-def check_request(namespace: str, names: Sequence[str], selector: str | None) -> list[str]:
-    """Return the names asked for, each once and in their order; raise InvalidInput for what no cluster can hold."""
-    attempt = f"look up claims in namespace {namespace!r}"
-    if len(namespace) > 63 or not _NAMESPACE.fullmatch(namespace):
-        raise InvalidInput(attempt, "that is no name of a namespace", "use a-z, 0-9 and '-', at most 63 of them")
-    for name in names:
-        if len(name) > 253 or not _OBJECT.fullmatch(name):
-            raise InvalidInput(attempt, f"{name!r} is no name of a claim", "use a-z, 0-9, '-' and '.' only")
-    if names and selector:
-        raise InvalidInput(attempt, "both names and a selector are given", "give one of them")
-    return list(dict.fromkeys(names))
-
-
 def select_claims(
     namespace: str, found: Iterable[Any], names: Sequence[str], selector: str | None
 ) -> list[Mapping[str, Any]]:
@@ -124,18 +105,6 @@ def select_claims(
     )
 
 
-def missing_claim(namespace: str, name: str, existing: Iterable[str]) -> InvalidInput:
-    """Return the error for a claim that is not there, with the names that are."""
-    names = sorted(existing)
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    listed = ", ".join(names[:_MOST_NAMES]) + more
-    return InvalidInput(
-        f"find claim {namespace}/{name}",
-        "there is no such claim",
-        f"choose one of those in the namespace: {listed}" if names else "check the name and the namespace",
-    )
-
-
 def volume_name(claim: Mapping[str, Any]) -> str:
     """Return the name of the volume that a claim is bound to; raise ClaimError for a claim without a volume."""
     spec = _mapping(claim.get("spec"))
@@ -153,7 +122,7 @@ def volume_name(claim: Mapping[str, Any]) -> str:
             "see kubectl describe pvc for the cause, or start a pod that uses the claim if that class binds on first "
             "use (WaitForFirstConsumer)",
         )
-    if not isinstance(name, str) or not _OBJECT.fullmatch(name):
+    if not isinstance(name, str) or not is_object_name(name):
         raise ClaimError(_attempt(claim), f"no volume can be called {name!r}", "check the claim's volumeName")
     return name
 

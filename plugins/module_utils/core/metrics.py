@@ -52,7 +52,11 @@ class Storage:
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen of the targets that one policy has on one backend. Where ``up`` is False it was nothing."""
+    """What was seen of the targets that one policy has on one backend. Where ``up`` is False it was nothing.
+
+    ``details`` has more of each survey, in their order, where it was asked for (core/report.py). ``reason`` says why
+    nothing was seen.
+    """
 
     policy: str
     backend: str
@@ -60,6 +64,8 @@ class Look:
     seconds: float
     surveys: tuple[Survey, ...] = ()
     storages: tuple[Storage, ...] = ()
+    details: tuple[Mapping[str, Any], ...] = ()
+    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .backend import (
     CLONE,
@@ -28,9 +28,11 @@ from .backend import (
     Desired,
     Situation,
 )
-from .retention import Decision, Point, RetentionPolicy, decide
 from .snapshot import Snapshot, timestamp
 from .units import format_duration
+
+if TYPE_CHECKING:
+    from .retention import Decision, Point, RetentionPolicy
 
 
 @dataclass(frozen=True)
@@ -273,6 +275,8 @@ def _plan_prune(draft: _Draft, situations: Sequence[Situation]) -> None:
 def _prune_by(
     draft: _Draft, situation: Situation, snapshots: Sequence[Snapshot], policy: RetentionPolicy, own_only: bool
 ) -> None:
+    from .retention import decide  # long, and nothing but pruning needs it
+
     points = [point(draft.desired, snapshot, own_only) for snapshot in snapshots]
     outcome = decide(points, policy, draft.now)
     # An empty list of asides is the normal case; one of snapshots is worth a word.
@@ -288,6 +292,8 @@ def _prune_by(
 
 def point(desired: Desired, snapshot: Snapshot, own_only: bool) -> Point:
     """Describe a snapshot to the keep rules: only the owner's, and those that match, are candidates."""
+    from .retention import Point
+
     own = snapshot.owner == desired.owner or any(fnmatch.fnmatchcase(snapshot.name, each) for each in desired.match)
     foreign = None if own or not own_only else f"owner {snapshot.owner or 'unknown'}"
     return Point(

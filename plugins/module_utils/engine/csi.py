@@ -16,7 +16,7 @@ from typing import Any, Callable, Union
 from ..backends.csi.backend import CsiBackend
 from ..backends.csi.options import CsiOptions, Selection
 from ..core.backend import Change, Desired
-from ..core.claims import check_request
+from ..core.claim_names import check_request
 from ..core.errors import InvalidInput
 from ..core.several import Member, Several
 from ..kube import KubeClient

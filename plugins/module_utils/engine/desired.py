@@ -10,13 +10,15 @@ Called by the bridge with a module's options.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.backend import Desired
 from ..core.errors import InvalidInput
 from ..core.names import check_owner
-from ..core.retention import RetentionPolicy, parse_policy
 from ..core.units import parse_duration
+
+if TYPE_CHECKING:
+    from ..core.retention import RetentionPolicy
 
 _NEEDS_NAME = ("present", "absent", "rolled_back", "cloned")
 
@@ -55,6 +57,8 @@ def desired_state(params: Mapping[str, Any], clones: Mapping[str, str], allowed:
 def _retention(params: Mapping[str, Any]) -> RetentionPolicy | None:
     if params["keep"] is None and params.get("asides") is not None:
         return None
+    from ..core.retention import parse_policy  # long, and nothing but pruning needs it
+
     return parse_policy(
         params["keep"],
         timezone=params["timezone"],
@@ -66,7 +70,11 @@ def _retention(params: Mapping[str, Any]) -> RetentionPolicy | None:
 
 
 def _asides(params: Mapping[str, Any]) -> RetentionPolicy | None:
-    return parse_policy(params["asides"], timezone=params["timezone"]) if params.get("asides") is not None else None
+    if params.get("asides") is None:
+        return None
+    from ..core.retention import parse_policy
+
+    return parse_policy(params["asides"], timezone=params["timezone"])
 
 
 def not_negative(params: Mapping[str, Any], option: str) -> int:

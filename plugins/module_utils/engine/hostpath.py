@@ -16,7 +16,8 @@ from typing import Any, Callable
 from ..backends.hostpath.backend import HostpathBackend
 from ..backends.hostpath.options import HostpathOptions, HostTarget
 from ..backends.stored.paths import canonical
-from ..core.claims import check_request, only_here
+from ..core.claim_names import check_request
+from ..core.claims import only_here
 from ..core.errors import InvalidInput
 from ..core.units import parse_size
 from .desired import not_negative

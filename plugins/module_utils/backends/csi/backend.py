@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from ...core import backend as core
 from ...core.backend import Blocker, Change, Desired, Outcome, Situation
-from ...core.claims import check_request
+from ...core.claim_names import check_request
 from ...core.errors import Blocked, InvalidInput, RestorePointError, StoreError
 from ...core.names import is_aside
 from ...core.snapshot import Snapshot
@@ -45,6 +45,7 @@ from .objects import (
     check_name,
     check_new_name,
     error_of,
+    is_held_as_source,
     is_ready,
     labels_of,
     source_of,
@@ -52,7 +53,7 @@ from .objects import (
 )
 from .operations import Item, Operations
 from .options import SECONDS_EACH, CsiOptions, Selection
-from .reading import Facts, Needs, read
+from .reading import Facts, Needs, read, snapshots_of
 
 if TYPE_CHECKING:
     from .explain import Explain
@@ -197,6 +198,8 @@ class CsiBackend:
         self._making = Making(self.operations, facts, self.options, self._meta(desired), groups)
         if desired.state == "rolled_back":
             self._add_missing()
+            if not denied and not self.options.call_off:
+                self._await_sources()
         if desired.state == "rolled_back" or asides:
             from .returns import Returns
 
@@ -221,6 +224,19 @@ class CsiBackend:
             self.warnings.extend(swap.recover(list(self.selection.names) or None))
         except RestorePointError as error:
             self.warnings.append(str(error))
+
+    def _await_sources(self) -> None:
+        """Wait until snapshots of the claims are taken: a moment longer than these are ready, claims cannot go."""
+        facts = self.facts
+        held = [claim for claim in facts.wanted if is_held_as_source(facts.claims.get(claim))]
+        if not held:
+            return
+        for name, item in self.operations.wait_let_go(held).items():
+            facts.claims.pop(name, None)
+            if item is not None:
+                facts.claims[name] = item
+        if any(is_held_as_source(facts.claims.get(claim)) for claim in held):
+            facts.snapshots = snapshots_of(self.client, facts.namespace)  # for saying which
 
     def _add_missing(self) -> None:
         """Add claims that a selector means and that are missing in the middle of a return."""

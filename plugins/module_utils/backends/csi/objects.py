@@ -32,6 +32,8 @@ DESCRIPTION = PREFIX + "description"
 LABELS = PREFIX + "labels"
 #: On a claim: of which snapshot object it is a clone.
 CLONE_OF = PREFIX + "clone-of"
+#: The finalizer of the snapshot controller on a claim of which a snapshot is being taken.
+AS_SOURCE = "snapshot.storage.kubernetes.io/pvc-as-source-protection"
 DEFAULT_SNAPSHOT_CLASS = "snapshot.storage.kubernetes.io/is-default-class"
 DEFAULT_GROUP_CLASS = "groupsnapshot.storage.kubernetes.io/is-default-class"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
@@ -220,6 +222,13 @@ def claim_of(snapshot: Mapping[str, Any]) -> str | None:
     """Return the claim that a VolumeSnapshot was taken of; None where nothing says."""
     source = (snapshot.get("spec") or {}).get("source") or {}
     return source.get("persistentVolumeClaimName") or annotations_of(snapshot).get(CLAIM)
+
+
+def is_held_as_source(claim: Mapping[str, Any] | None) -> bool:
+    """Say whether a claim is kept because a snapshot of it is being taken; not of one that is being deleted."""
+    if claim is None or claim["metadata"].get("deletionTimestamp"):
+        return False
+    return AS_SOURCE in (claim["metadata"].get("finalizers") or [])
 
 
 def is_ready(snapshot: Mapping[str, Any] | None) -> bool:

@@ -18,7 +18,7 @@ from ...deadline import Deadline
 from ...kube import KubeClient
 from ...kube_login import KubeError
 from ...kube_resources import CLAIMS, CONTENTS, SNAPSHOTS, Resource
-from .objects import error_of, is_ready, status_of
+from .objects import error_of, is_held_as_source, is_ready, status_of
 from .options import Report
 from .watching import Waiter
 
@@ -129,6 +129,13 @@ class Operations:
             remedy = "see kubectl describe pvc, or set a longer timeout"
             found[name] = RestorePointError(f"make {words} within {self._began:.0f} s", reason, remedy)
         return found
+
+    def wait_let_go(self, claims: Sequence[str]) -> Mapping[str, Item | None]:
+        """Wait until no snapshot is being taken of claims, which keeps them; return the claims as last seen."""
+        self.step("waits", claims=len(claims))
+        attempt = f"wait until snapshots of {_count(claims, 'claim')} in namespace {self.namespace!r} are taken"
+        wanted = dict.fromkeys(claims, lambda item: not is_held_as_source(item))
+        return self.waiter.wait(attempt, CLAIMS, self.namespace, wanted).objects
 
     def patch(self, attempt: str, resource: Resource, name: str, body: Item) -> Item:
         """Merge a patch into an object of the namespace, or of the cluster."""

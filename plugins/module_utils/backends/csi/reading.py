@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...core.claims import check_request, missing_claim
+from ...core.claim_names import check_request, missing_claim
 from ...core.errors import InvalidInput
 from ...kube import KubeClient
 from ...kube_login import KubeError
@@ -110,8 +110,7 @@ def read(client: KubeClient, selection: Selection, needs: Needs, must_exist: boo
     names = check_request(namespace, selection.names, selection.selector)
     facts = Facts(namespace)
     facts.claims = _named(client, f"list the claims of namespace {namespace!r}", CLAIMS, namespace)
-    for snapshot in _snapshots(client, namespace):
-        facts.snapshots.setdefault(claim_of(snapshot) or "", []).append(snapshot)
+    facts.snapshots = snapshots_of(client, namespace)
     facts.wanted = names or _selected(client, selection, facts, must_match)
     for name in names:
         if name not in facts.claims and must_exist:
@@ -127,6 +126,14 @@ def read(client: KubeClient, selection: Selection, needs: Needs, must_exist: boo
     if needs.quotas:
         facts.quotas = list(_named(client, f"list the quotas of namespace {namespace!r}", QUOTAS, namespace).values())
     return facts
+
+
+def snapshots_of(client: KubeClient, namespace: str) -> dict[str, list[Item]]:
+    """Return the VolumeSnapshots of a namespace by their claim."""
+    found: dict[str, list[Item]] = {}
+    for snapshot in _snapshots(client, namespace):
+        found.setdefault(claim_of(snapshot) or "", []).append(snapshot)
+    return found
 
 
 def _selected(client: KubeClient, selection: Selection, facts: Facts, must_match: bool) -> list[str]:

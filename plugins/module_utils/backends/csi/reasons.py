@@ -18,7 +18,17 @@ from typing import Any
 from ...core.snapshot import parse_timestamp
 from ...core.units import format_size
 from ...kube_resources import CLAIMS, CONTENTS, GROUP_CONTENTS, GROUP_SNAPSHOTS, SNAPSHOTS, VOLUMES
-from .objects import annotations_of, claim_of, error_of, is_ready, quantity, restore_size, source_of, status_of
+from .objects import (
+    AS_SOURCE,
+    annotations_of,
+    claim_of,
+    error_of,
+    is_ready,
+    quantity,
+    restore_size,
+    source_of,
+    status_of,
+)
 
 Item = Mapping[str, Any]
 _SNAPSHOT = "snapshot.storage.kubernetes.io/"
@@ -355,7 +365,7 @@ _FINALIZERS: dict[str, Callable[[Item, Around], str]] = {
     f"{_SNAPSHOT}volumesnapshot-in-group-protection": _in_group,
     f"{_GROUP}volumegroupsnapshot-bound-protection": _bound_group,
     f"{_GROUP}volumegroupsnapshotcontent-bound-protection": _bound_content,
-    f"{_SNAPSHOT}pvc-as-source-protection": _claim_source,
+    AS_SOURCE: _claim_source,
     f"{_PROVISIONER}cloning-protection": _claim_cloned,
     "kubernetes.io/pvc-protection": _claim_used,
     "kubernetes.io/pv-protection": _volume_bound,

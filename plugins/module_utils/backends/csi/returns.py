@@ -22,7 +22,7 @@ from ...core.snapshot import Snapshot, timestamp
 from ...kube import Access
 from ...kube_resources import CLAIMS, PODS, VOLUMES
 from . import preflight
-from .objects import capacity, quantity, restore_size
+from .objects import capacity, is_ready, quantity, restore_size
 from .operations import Item, Operations
 from .options import CsiOptions
 from .reading import Facts
@@ -65,7 +65,11 @@ class Returns:
         self._desired = desired
         self.swap = Swap(operations.client, facts.namespace, operations.deadline, now, sleep, operations.why)
         claims = {claim: facts.claims.get(claim) for claim in facts.wanted}
-        self.surveys: Mapping[str, Survey] = self.swap.survey(claims, list(facts.volumes.values()))
+        taking = {
+            claim: [item["metadata"]["name"] for item in facts.snapshots.get(claim, ()) if not is_ready(item)]
+            for claim in facts.wanted
+        }
+        self.surveys: Mapping[str, Survey] = self.swap.survey(claims, list(facts.volumes.values()), taking)
         self._targets = [facts.target(claim) for claim in facts.wanted]
         self._workloads = Workloads(
             operations.client,

@@ -146,8 +146,9 @@ class FakeKube:
     """The server. Use it as a context manager; ``url`` is where it listens.
 
     ``faults`` are answered first, one for each request, as (status, headers), with ``fault_message``. ``forbidden``
-    holds (verb, resource). ``raw`` is a body sent instead of every answer. ``delay`` is in seconds. ``clients``: only
-    those are let in that show this certificate as theirs.
+    holds (verb, resource). ``raw`` is a body sent instead of every answer. ``delay`` is in seconds. ``prefix`` is what
+    each path has to begin with, as behind a gateway. ``clients``: only those are let in that show this certificate as
+    theirs.
     """
 
     def __init__(self, certificate: Path, port: int = 0, clients: bool = False) -> None:
@@ -161,6 +162,7 @@ class FakeKube:
         self.forbidden: set[tuple[str, str]] = set()
         self.raw: bytes | None = None
         self.delay = 0.0
+        self.prefix = ""
         self.requests: list[Request] = []
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -204,7 +206,8 @@ class FakeKube:
         if self.faults:
             status, headers = self.faults.pop(0)
             return status, headers, status_of(status, self.fault_message)
-        if not self.lets_in_anybody and request.headers.get("Authorization") != self.authorization:
+        sent = _credentials(request.headers.get("Authorization") or "")
+        if not self.lets_in_anybody and sent != _credentials(self.authorization):
             return 401, {}, status_of(401, "Unauthorized")
         if request.path in _DISCOVERY:
             return 200, {}, _DISCOVERY[request.path]
@@ -243,6 +246,7 @@ class FakeKube:
 
             def do_GET(self) -> None:
                 path, _unused, query = self.path.partition("?")
+                path = path[len(fake.prefix) :] if path.startswith(fake.prefix) else f"/outside{path}"
                 sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 asked = dict(urllib.parse.parse_qsl(query))
                 request = Request(path, asked, self.headers, self.command, json.loads(sent) if sent else None)
@@ -312,6 +316,12 @@ _DISCOVERY: dict[str, Any] = {
         ],
     },
 }
+
+
+def _credentials(header: str) -> tuple[str, str]:
+    """Return scheme and credentials; the letter case of a scheme means nothing (RFC 9110)."""
+    scheme, _space, rest = header.partition(" ")
+    return scheme.lower(), rest
 
 
 def status_of(code: int, message: str, reason: str = "") -> dict[str, Any]:

@@ -18,8 +18,9 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
-from ansible_collections.restorepoint.core.plugins.module_utils import kube, kube_http
+from ansible_collections.restorepoint.core.plugins.module_utils import kube, kube_accounts, kube_http
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import InvalidInput, RestorePointError
 from ansible_collections.restorepoint.core.plugins.module_utils.kube_login import KubeError, log_in_alone
 from ansible_collections.restorepoint.core.plugins.module_utils.kube_resources import CLAIMS, VOLUMES
@@ -82,14 +83,14 @@ def pod(tmp_path, server, token=TOKEN):
 def test_a_pod_logs_in_with_its_service_account(monkeypatch, tmp_path, server):
     for name, value in pod(tmp_path, server).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(kube_http, "ACCOUNT", str(tmp_path))
+    monkeypatch.setattr(kube_accounts, "ACCOUNT", str(tmp_path))
     client = kube.KubeClient({}, log_in=log_in_alone)
     assert client.host == server.url
     assert names(client) == ["data"]
 
 
 def test_a_token_that_was_renewed_is_used_at_once_and_is_secret(tmp_path, server):
-    account = kube_http.pod_account(str(tmp_path), pod(tmp_path, server, token="old"))
+    account = kube_accounts.pod_account(str(tmp_path), pod(tmp_path, server, token="old"))
     assert account is not None
     api = kube_http.HttpApi(account)
     with pytest.raises(kube_http.HttpStatus) as caught:
@@ -110,12 +111,12 @@ def test_what_is_no_pod_with_an_account_has_no_login(tmp_path, server, missing):
     environment.pop(missing, None)
     if missing == "token":
         (tmp_path / "token").unlink()
-    assert kube_http.pod_account(str(tmp_path), environment) is None
+    assert kube_accounts.pod_account(str(tmp_path), environment) is None
 
 
 def test_an_ipv6_address_is_put_into_brackets(tmp_path, server):
     environment = {**pod(tmp_path, server), "KUBERNETES_SERVICE_HOST": "fd00::1"}
-    account = kube_http.pod_account(str(tmp_path), environment)
+    account = kube_accounts.pod_account(str(tmp_path), environment)
     assert account is not None
     assert account.host.startswith("https://[fd00::1]:")
 
@@ -136,6 +137,20 @@ def test_a_kubeconfig_in_json_with_a_token_needs_no_package(tmp_path, server):
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+def test_a_kubeconfig_in_yaml_needs_pyyaml_and_no_more(tmp_path, server, monkeypatch):
+    path = written(tmp_path, server.kubeconfig())
+    pathlib.Path(path).write_text(yaml.safe_dump(server.kubeconfig()))
+    monkeypatch.setitem(sys.modules, "kubernetes", None)
+    assert names(connect(path)) == ["data"]
+
+
+def test_a_server_behind_a_gateway_has_a_path(tmp_path, server):
+    config = server.kubeconfig()
+    config["clusters"][0]["cluster"]["server"] += "/k8s/clusters/c-1/"
+    server.prefix = "/k8s/clusters/c-1"
+    assert names(connect(written(tmp_path, config))) == ["data"]
 
 
 def test_data_inside_the_kubeconfig_serves_as_well_as_files_beside_it(tmp_path, server):
@@ -194,6 +209,7 @@ def test_a_kubeconfig_that_takes_the_package_says_so_where_there_is_none(tmp_pat
     if text is not None:
         pathlib.Path(path).write_text(text)
     monkeypatch.setitem(sys.modules, "kubernetes", None)
+    monkeypatch.setitem(sys.modules, "yaml", None)
     with pytest.raises(KubeError) as caught:
         connect(path)
     assert "the Python package kubernetes cannot be imported; write it with kubectl config view" in str(caught.value)

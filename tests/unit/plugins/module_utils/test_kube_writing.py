@@ -18,7 +18,11 @@ import pytest
 from ansible_collections.restorepoint.core.plugins.module_utils import kube
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.watching import Waiter
 from ansible_collections.restorepoint.core.plugins.module_utils.deadline import Deadline
-from ansible_collections.restorepoint.core.plugins.module_utils.kube_login import KubeError, log_in_alone
+from ansible_collections.restorepoint.core.plugins.module_utils.kube_login import (
+    KubeError,
+    log_in_alone,
+    log_in_with_package,
+)
 from ansible_collections.restorepoint.core.plugins.module_utils.kube_resources import (
     CLAIMS,
     GROUP_SNAPSHOT_GROUP,
@@ -41,7 +45,7 @@ def server(certificate):
 def client(request, server, tmp_path):
     if request.param == "kubernetes package":
         options = {"host": server.url, "api_key": TOKEN, "ca_cert": str(server.certificate)}
-        return kube.KubeClient(options, timeout=30.0, sleep=lambda seconds: None)
+        return kube.KubeClient(options, timeout=30.0, sleep=lambda seconds: None, log_in=log_in_with_package)
     path = tmp_path / "kubeconfig"
     path.write_text(json.dumps(server.kubeconfig()))
     return kube.KubeClient({"kubeconfig": str(path)}, timeout=30.0, sleep=lambda seconds: None, log_in=log_in_alone)

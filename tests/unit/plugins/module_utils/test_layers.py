@@ -37,7 +37,7 @@ DOWN = {
 }
 #: Packages from outside that a layer may use, inside of a function only: managed hosts may not have them.
 LAZY = {
-    "door": {"kubernetes", "proxmoxer"},
+    "door": {"kubernetes", "proxmoxer", "yaml"},
     "backends": {"kubernetes", "proxmoxer", "jmespath"},
     "agent": {"prometheus_client", "tabulate", "tqdm"},
     "bridge": {"jmespath"},
@@ -58,7 +58,7 @@ PURE = {
         "posixpath",
         "re",
     ),
-    *("string", "textwrap", "types", "typing", "unicodedata", "zoneinfo"),
+    *("html", "string", "textwrap", "types", "typing", "unicodedata", "zoneinfo"),
 }
 #: Of the classes datetime and date; an attribute ``now`` of our own is the time as an argument, and welcome.
 CLOCKS = {"now", "utcnow", "today"}

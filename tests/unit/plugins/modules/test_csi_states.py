@@ -16,6 +16,7 @@ from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.fake_
     storage_class,
 )
 
+AS_SOURCE = "snapshot.storage.kubernetes.io/pvc-as-source-protection"
 BOTH = ["db", "uploads"]
 
 
@@ -487,6 +488,45 @@ def test_the_keep_rules_hold_for_ones_own_snapshots_only(csi):
     foreign(csi)
     csi.done(pvc=["db"], state="pruned", owner="nightly", keep={"last": 2})
     assert csi.snapshots() == ["by-velero", "db-mine", "db-nightly-2", "db-nightly-3"]
+
+
+# rolled_back
+
+
+def held(csi, name="db"):
+    """Let a finalizer keep a claim, as the snapshot controller does while a snapshot of it is being taken."""
+    item = csi.server.find("persistentvolumeclaims", name)
+    return csi.server.change(item, {"metadata": {"finalizers": ["kubernetes.io/pvc-protection", AS_SOURCE]}})
+
+
+def test_a_return_waits_for_a_snapshot_that_is_being_taken(csi):
+    csi.done(pvc=["db"], name="pre")
+    item = held(csi)
+    asked_before = len(csi.server.requests)
+
+    def let_go():
+        assert wait_for(lambda: any("watch" in each.query for each in csi.server.requests[asked_before:]), 60)
+        csi.server.change(item, {"metadata": {"finalizers": ["kubernetes.io/pvc-protection"]}})
+
+    waiter = threading.Thread(target=let_go)
+    waiter.start()
+    result = csi.state(check_mode=True, pvc=["db"], name="pre", state="rolled_back", timeout=120)
+    waiter.join()
+    assert not result.get("failed"), result["msg"]
+    assert results(result) == {"shop/db": "rolled_back"}
+
+
+def test_a_claim_that_stays_held_blocks_a_return_and_the_snapshot_is_named(csi):
+    csi.done(pvc=["db"], name="pre")
+    csi.csi.up = False
+    csi.state(pvc=["db"], name="late", wait=False)
+    held(csi)
+    result = csi.state(pvc=["db"], name="pre", state="rolled_back", timeout=1)
+    assert (
+        f"its deletion would wait for {AS_SOURCE}, which stays until snapshot db-late of it is ready" in result["msg"]
+    )
+    assert "wait until that is ready, or remove it" in result["msg"]
+    assert csi.server.find("persistentvolumeclaims", "db")["metadata"].get("deletionTimestamp") is None
 
 
 # Groups

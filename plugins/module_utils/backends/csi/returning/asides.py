@@ -17,7 +17,7 @@ from ....core.backend import ROLL_BACK, Blocker
 from ....core.errors import StoreError
 from ....core.names import aside_name
 from ....core.snapshot import Snapshot, timestamp
-from ..objects import annotations_of, labels_of, quantity, status_of
+from ..objects import AS_SOURCE, annotations_of, labels_of, quantity, status_of
 from . import journal as j
 from .journal import Journal, Kept
 
@@ -48,8 +48,16 @@ class Survey:
     warnings: tuple[str, ...] = ()
 
 
-def survey(namespace: str, claims: Mapping[str, Object | None], volumes: Sequence[Object]) -> dict[str, Survey]:
-    """Return for each claim what returns have left; ``volumes`` may be all of the cluster."""
+def survey(
+    namespace: str,
+    claims: Mapping[str, Object | None],
+    volumes: Sequence[Object],
+    taking: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, Survey]:
+    """Return for each claim what returns have left.
+
+    ``volumes`` may be all of the cluster. ``taking`` are the snapshots of each claim that are not ready.
+    """
     mine = [volume for volume in volumes if labels_of(volume).get(j.NAMESPACE) == namespace]
     faults: list[tuple[Object, str]] = []
     kept, journals = [], []
@@ -67,6 +75,7 @@ def survey(namespace: str, claims: Mapping[str, Object | None], volumes: Sequenc
             [(each, volume) for each, volume in kept if each.claim == name],
             [(each, volume) for each, volume in journals if each.claim == name],
             [words for volume, words in faults if _concerns(volume, name, claim)],
+            (taking or {}).get(name, ()),
         )
         for name, claim in claims.items()
     }
@@ -79,6 +88,7 @@ def _survey(
     kept: Sequence[tuple[Kept, Object]],
     journals: Sequence[tuple[Journal, Object]],
     faults: Sequence[str],
+    taking: Sequence[str],
 ) -> Survey:
     asides = sorted((as_snapshot(each, volume) for each, volume in kept), key=lambda each: each.order)
     bound = ((claim or {}).get("spec") or {}).get("volumeName")
@@ -90,7 +100,7 @@ def _survey(
         blockers.append(Blocker(target, str(error), "correct or remove that annotation", _VERBS))
     blockers += [Blocker(target, each, "correct or remove that annotation", _VERBS) for each in faults]
     if not journals:
-        blockers += claim_blockers(target, claim)
+        blockers += claim_blockers(target, claim, taking)
         return Survey(tuple(asides), returned, tuple(blockers))
     journal = journals[0][0]
     return Survey(
@@ -116,9 +126,9 @@ def open_journal(volume: Object) -> Journal | None:
     return None if j.stage_of(volume) == j.REMOVING else j.read(volume)
 
 
-def claim_blockers(target: str, claim: Object | None) -> list[Blocker]:
-    """Return why a claim cannot be given another volume, as far as it shows itself."""
-    return [blocker(target, reason, remedy) for reason, remedy in claim_faults(claim)]
+def claim_blockers(target: str, claim: Object | None, taking: Sequence[str] = ()) -> list[Blocker]:
+    """Return why a claim cannot be given another volume, as far as it shows itself. ``taking`` as in `survey`."""
+    return [blocker(target, reason, remedy) for reason, remedy in claim_faults(claim, taking)]
 
 
 def blocker(target: str, reason: str, remedy: str) -> Blocker:
@@ -126,8 +136,11 @@ def blocker(target: str, reason: str, remedy: str) -> Blocker:
     return Blocker(target, reason, remedy, _VERBS)
 
 
-def claim_faults(claim: Object | None) -> list[tuple[str, str]]:
-    """Return reasons and remedies why a claim cannot be given another volume, as far as it shows itself."""
+def claim_faults(claim: Object | None, taking: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """Return reasons and remedies why a claim cannot be given another volume, as far as it shows itself.
+
+    ``taking`` are the snapshots of it that are not ready.
+    """
     if claim is None:
         return [("there is no such claim", "clone the snapshot (state cloned), or check the name")]
     metadata, spec = claim["metadata"], claim.get("spec") or {}
@@ -139,13 +152,21 @@ def claim_faults(claim: Object | None) -> list[tuple[str, str]]:
         found.append((f"the claim is not bound (phase {phase})", "see kubectl describe pvc"))
     foreign = sorted(set(metadata.get("finalizers") or []) - {PROTECTION})
     if foreign:
-        reason = f"its deletion would wait for {', '.join(foreign)}"
-        found.append((reason, "wait until what set that finalizer is done, or see to it"))
+        found.append(_held(foreign, taking))
     if not spec.get("storageClassName"):
         found.append(
             ("the claim has no storage class, so no new volume can be made for it", "clone the snapshot instead")
         )
     return found
+
+
+def _held(finalizers: Sequence[str], taking: Sequence[str]) -> tuple[str, str]:
+    """Return the fault that finalizers would keep a claim, and what has set them where that is known."""
+    reason = f"its deletion would wait for {', '.join(finalizers)}"
+    if AS_SOURCE in finalizers and taking:
+        reason += f", which stays until snapshot {', '.join(taking)} of it is ready"
+        return reason, "wait until that is ready, or remove it"
+    return reason, "wait until what set that finalizer is done, or see to it"
 
 
 def new_aside(at: int, taken: Iterable[str]) -> str:

@@ -149,9 +149,17 @@ class Swap:
 
     # Looking
 
-    def survey(self, claims: Mapping[str, Object | None], volumes: Sequence[Object]) -> dict[str, Survey]:
-        """Return what earlier returns have left for each claim. Makes no request."""
-        return asides.survey(self._namespace, claims, volumes)
+    def survey(
+        self,
+        claims: Mapping[str, Object | None],
+        volumes: Sequence[Object],
+        taking: Mapping[str, Sequence[str]] | None = None,
+    ) -> dict[str, Survey]:
+        """Return what earlier returns have left for each claim. Makes no request.
+
+        ``taking`` are the snapshots of each claim that are not ready, which may keep it.
+        """
+        return asides.survey(self._namespace, claims, volumes, taking)
 
     def blockers(self, claims: Iterable[Object]) -> dict[str, list[Blocker]]:
         """Return why claims cannot be made again, as far as it has to be asked for: owners that are gone."""

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
@@ -14,6 +16,8 @@ from ansible_collections.restorepoint.core.plugins.doc_fragments.kubernetes impo
 from ansible_collections.restorepoint.core.plugins.module_utils.bridge import kubernetes as bridge
 from ansible_collections.restorepoint.core.plugins.module_utils.bridge.libraries import missing_library
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import MissingLibrary
+from ansible_collections.restorepoint.core.plugins.module_utils.kube_http import HttpApi
+from ansible_collections.restorepoint.core.plugins.module_utils.kube_login import log_in
 
 DOCUMENTED = yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"]
 
@@ -100,6 +104,15 @@ def test_secrets_are_kept_out_of_the_output(monkeypatch):
         "my-password",
         "me:header-password",
     }
+
+
+def test_what_ansible_fills_in_does_not_take_the_package(monkeypatch, certificate):
+    for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setitem(sys.modules, "kubernetes", None)
+    module = Module(host="https://10.0.0.1:6443", api_key="key", ca_cert=str(certificate))
+    assert isinstance(log_in(bridge.connection_options(module)).client, HttpApi)  # type: ignore[arg-type]
 
 
 def test_a_missing_package_is_told_in_ansibles_words():

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.restorepoint.core.plugins.module_utils.core import claims
+from ansible_collections.restorepoint.core.plugins.module_utils.core import claim_names, claims
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import InvalidInput, RestorePointError
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.fake_kube import (
     affinity,
@@ -234,7 +234,7 @@ def test_a_missing_name_lists_the_names_that_exist():
 
 def test_a_long_list_of_names_is_cut_short():
     names = [f"claim-{number:03}" for number in range(200)]
-    text = str(claims.missing_claim("shop-a", "x", names))
+    text = str(claim_names.missing_claim("shop-a", "x", names))
     assert "claim-019 and 180 more" in text
     assert "claim-020" not in text
 
@@ -261,20 +261,20 @@ def test_a_namespace_without_claims_is_an_error():
 
 @pytest.mark.parametrize("namespace", ["", "Shop", "a/b", "..", "a.b", "-a", "a-", "a\n", "x" * 64])
 def test_a_namespace_that_no_cluster_can_hold_is_refused(namespace):
-    error_of(claims.check_request, namespace, [], None, kind=InvalidInput)
+    error_of(claim_names.check_request, namespace, [], None, kind=InvalidInput)
 
 
 @pytest.mark.parametrize("name", ["", "../nodes", "a b", "A", "a..b", "x" * 254, "data?watch=1"])
 def test_a_claim_name_that_no_cluster_can_hold_is_refused(name):
-    error_of(claims.check_request, "shop-a", [name], None, kind=InvalidInput)
+    error_of(claim_names.check_request, "shop-a", [name], None, kind=InvalidInput)
 
 
 def test_names_and_a_selector_together_are_refused():
-    error_of(claims.check_request, "shop-a", ["a"], "app=x", kind=InvalidInput)
+    error_of(claim_names.check_request, "shop-a", ["a"], "app=x", kind=InvalidInput)
 
 
 def test_a_name_asked_for_twice_is_taken_once():
-    assert claims.check_request("shop-a--1", ["b", "a.x", "b"], None) == ["b", "a.x"]
+    assert claim_names.check_request("shop-a--1", ["b", "a.x", "b"], None) == ["b", "a.x"]
 
 
 def test_every_claim_at_fault_is_named_in_one_sentence():
