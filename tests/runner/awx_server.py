@@ -79,18 +79,9 @@ FIELDS: Mapping[str, Mapping[str, Any]] = {
         "ask_credential_on_launch": False,
         "ask_diff_mode_on_launch": False,
     },
-    "workflow_job_templates": _TEMPLATE,
-    "workflow_job_template_nodes": {
-        "identifier": "",
-        "workflow_job_template": None,
-        "unified_job_template": None,
-        "extra_data": {},
-        "all_parents_must_converge": False,
-    },
-    "workflow_approval_templates": {**_NAMED, "timeout": 0},
     "schedules": {**_NAMED, "unified_job_template": None, "rrule": "", "extra_data": {}, "enabled": True},
 }
-UNIFIED = ("job_templates", "workflow_job_templates", "projects", "inventory_sources", "workflow_approval_templates")
+UNIFIED = ("job_templates", "projects", "inventory_sources")
 RELATIONS = {
     "organization": ("organizations",),
     "credential_type": ("credential_types",),
@@ -99,10 +90,9 @@ RELATIONS = {
     "project": ("projects",),
     "source_project": ("projects",),
     "inventory": ("inventories",),
-    "workflow_job_template": ("workflow_job_templates",),
     "unified_job_template": UNIFIED,
 }
-SUBLISTS = ("credentials", "success_nodes", "failure_nodes", "always_nodes", "labels")
+SUBLISTS = ("credentials",)
 _SURVEY_TYPES = {
     **dict.fromkeys(("text", "textarea", "password", "multiplechoice"), str),
     "multiselect": (str, list),
@@ -136,22 +126,15 @@ class State:
     last: int = 0
 
     def named(self, kind: str, name: str) -> dict[str, Any]:
-        """Return the one object of that name, or identifier."""
-        (found,) = [each for each in self.objects[kind].values() if name in (each.get("name"), each.get("identifier"))]
+        """Return the one object of that name."""
+        (found,) = [each for each in self.objects[kind].values() if each["name"] == name]
         return found
-
-    def linked(self, kind: str, name: str, relation: str) -> list[str]:
-        """Return the names of what an object is associated with."""
-        ids = self.links.get((kind, self.named(kind, name)["id"], relation), [])
-        other = "credentials" if relation == "credentials" else kind
-        found = [self.objects[other][number] for number in ids]
-        return sorted(each.get("identifier") or each["name"] for each in found)
 
     def add(self, kind: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """Keep a new object, as AWX would show it. Raises Refused."""
         self.last += 1
         made = {**FIELDS[kind], **{name: value for name, value in given.items() if name in FIELDS[kind]}}
-        if kind != "workflow_job_template_nodes" and not made["name"]:
+        if not made["name"]:
             raise Refused(400, {"name": ["This field is required."]})
         self._check(kind, made)
         made.update(id=self.last, type=kind[:-1].replace("inventorie", "inventory"), url=f"{API}{kind}/{self.last}/")
@@ -174,7 +157,7 @@ class State:
             raise Refused(400, {"playbook": ["Playbook not found for project."]})
         if kind == "schedules" and not (_RRULE.fullmatch(made["rrule"]) and "INTERVAL=" in made["rrule"]):
             raise Refused(400, {"rrule": ["rrule parsing failed validation"]})
-        if kind in ("schedules", "workflow_job_template_nodes") and made["extra_data"]:
+        if kind == "schedules" and made["extra_data"]:
             self._check_answers(made)
 
     def _check_answers(self, made: Mapping[str, Any]) -> None:
@@ -305,18 +288,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return 200, self._list([each for each in shown if _fits(each, query)])
 
     def _part(self, kind: str, number: int, part: str, body: Mapping[str, Any]) -> tuple[int, Any]:
-        if part == "survey_spec" and kind in ("job_templates", "workflow_job_templates"):
+        if part == "survey_spec" and kind == "job_templates":
             if self.command == "POST":
                 self.state.survey(kind, number, dict(body))
             return 200, self.state.surveys.get((kind, number), {})
-        if part == "create_approval_template" and self.command == "POST":
-            made = self.state.add("workflow_approval_templates", body)
-            self.state.objects[kind][number]["unified_job_template"] = made["id"]
-            return 201, self._shown("workflow_approval_templates", made["id"])
         if part not in SUBLISTS:
             raise Refused(404, {"detail": "Not found."})
         ids = self.state.links.setdefault((kind, number, part), [])
-        other = part if part == "credentials" else kind
+        other = part
         if self.command == "GET":
             return 200, self._list([self._shown(other, each) for each in ids])
         if body["id"] not in self.state.objects[other]:
@@ -333,9 +312,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def _shown(self, kind: str, number: int) -> dict[str, Any]:
         each = self.state.objects[kind][number]
         related = {"survey_spec": f"{each['url']}survey_spec/"}
-        if kind == "workflow_job_template_nodes" and each["unified_job_template"]:
-            other = next(unified for unified in UNIFIED if each["unified_job_template"] in self.state.objects[unified])
-            related["unified_job_template"] = f"{API}{other}/{each['unified_job_template']}/"
         return {**each, "related": related, "summary_fields": {}, "scm_revision": ""}
 
 

@@ -11,6 +11,7 @@ import pathlib
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import yaml
@@ -19,7 +20,6 @@ from .awx_server import TOKEN, AwxServer
 from .conftest import CHECKOUT
 
 PLAYBOOKS = [f"playbooks/{path.name}" for path in (CHECKOUT / "playbooks").glob("*.yml")]
-UPGRADE = "Restore points: upgrade with a way back"
 
 
 class Unsafe(yaml.SafeLoader):
@@ -73,32 +73,40 @@ def test_awx_is_set_up_once_and_what_somebody_changed_comes_back(collections: st
         for template in VARIABLES["awx_job_templates"]:
             number = state.named("job_templates", template["name"])["id"]
             assert state.surveys["job_templates", number]["spec"] == template["survey"]
-        edges = {
-            node: (state.linked(kind, node, "success_nodes"), state.linked(kind, node, "failure_nodes"))
-            for kind in ["workflow_job_template_nodes"]
-            for node in ("check", "take", "upgrade", "verify", "commit", "return")
-        }
-        assert edges == {
-            "check": (["take"], []),
-            "take": (["upgrade"], []),
-            "upgrade": (["verify"], ["return"]),
-            "verify": (["commit"], ["return"]),
-            "commit": ([], []),
-            "return": ([], []),
-        }
-        approval = state.named("workflow_job_template_nodes", "upgrade")["unified_job_template"]
-        assert state.objects["workflow_approval_templates"][approval]["name"] == "Upgrade, then approve"
         assert state.named("schedules", "Restore points: checklist, every morning")["enabled"] is True
 
         before = len(state.changes)
         assert configure(server, collections, tmp_path) == "0"
-        # The modules send approvals again each time; AWX finds nothing new in them.
-        assert {change.split()[0] for change in state.changes[before:]} <= {"PATCH"}
+        assert state.changes[before:] == []
 
-        state.named("workflow_job_template_nodes", "return")["extra_data"] = {"restore_point_state": "present"}
-        state.add("job_templates", {"name": "Mine", "playbook": PLAYBOOKS[0], "organization": 1})
-        mine = ["--tags", "workflow", "-e", "awx_upgrade_template=Mine"]
-        assert configure(server, collections, tmp_path, *mine) == "1"
-        assert state.named("workflow_job_template_nodes", "return")["extra_data"] == {"restore_point_state": "rolled_back"}
-        upgrade = state.named("workflow_job_template_nodes", "upgrade")["unified_job_template"]
-        assert state.objects["job_templates"][upgrade]["name"] == "Mine"
+        state.named("schedules", "Restore points: checklist, every morning")["enabled"] = False
+        assert configure(server, collections, tmp_path, "--tags", "schedules") == "1"
+        assert state.named("schedules", "Restore points: checklist, every morning")["enabled"] is True
+
+
+def header(playbook: str) -> str:
+    """Return the comment at the top of a playbook, in which its variables stand."""
+    text = (CHECKOUT / "playbooks" / f"{playbook}.yml").read_text(encoding="utf-8")
+    return "\n".join(line for line in text.split("---\n", 1)[1].splitlines() if line.startswith("#"))
+
+
+def defaults(playbook: str, variable: str) -> set[str]:
+    """Return the literal defaults that a playbook has for a variable, as text; empty where it reads it without any."""
+    text = (CHECKOUT / "playbooks" / f"{playbook}.yml").read_text(encoding="utf-8")
+    assert re.search(rf"\b{variable}\b", re.sub(r"(?m)^#.*$", "", text)), f"{playbook} does not read {variable}"
+    found = re.findall(rf"\b{variable} \| default\('?([^'(),]*)'?(?:, true)?\)", text)
+    return {value for value in found if value not in ("", "omit", "[]")}
+
+
+QUESTIONS = [(each["playbook"], question) for each in VARIABLES["awx_job_templates"] for question in each["survey"]]
+
+
+@pytest.mark.parametrize(("playbook", "question"), QUESTIONS, ids=[f"{name}-{each['variable']}" for name, each in QUESTIONS])
+def test_each_question_is_one_that_its_playbook_reads_with_the_same_default(playbook: str, question: dict[str, Any]) -> None:
+    variable, default = question["variable"], str(question["default"])
+    literals = defaults(playbook, variable)
+    if not question["required"] or question["type"] == "multiplechoice":
+        assert literals in ({default}, set()) if default else not literals
+        assert literals or default in ("", "false", "true", "all", "0"), "the playbook has no such default"
+    if question["type"] == "multiplechoice" and set(question["choices"]) != {"true", "false"}:
+        assert all(re.search(rf"\b{choice}\b", header(playbook)) for choice in question["choices"])
