@@ -58,7 +58,6 @@ def checklist_paths(policies: Any) -> list[str]:
         raise AnsibleFilterError(f"Cannot read the policies: {error}; give a list of policies.") from error
 
 
-
 class FilterModule:
     """What Ansible looks for in this file."""
 

@@ -36,7 +36,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: The points. C(state) is V(ok), V(failed), V(warning) or V(unknown); C(line) is the point as people read it.
+  description: The points. C(state) is V(ok), V(failed), V(warning) or V(unknown); C(line) is for people to read.
   type: list
   elements: dict
   sample:
@@ -61,7 +61,6 @@ def checklist_points(facts: Any) -> list[dict[str, str]]:
         return [{**point.data(), "line": point.line()} for point in checklist.points(facts)]
     except (KeyError, TypeError, ValueError) as error:
         raise AnsibleFilterError(f"Cannot judge the host: {error!r}; gather it as checklist.yml does.") from error
-
 
 
 class FilterModule:

@@ -52,7 +52,9 @@ def checklist_to_do(hosts: Any) -> list[str]:
     try:
         return [f"{host}: {point['line']}" for host in hosts for point in hosts[host] if point["state"] != "ok"]
     except (KeyError, TypeError) as error:
-        raise AnsibleFilterError(f"Cannot name what is to be done: {error!r}; give a list of points for each host.") from error
+        raise AnsibleFilterError(
+            f"Cannot name what is to be done: {error!r}; give a list of points for each host."
+        ) from error
 
 
 class FilterModule:

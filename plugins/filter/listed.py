@@ -55,7 +55,8 @@ def listed(given: Any) -> list[str]:
     parts = list(given) if isinstance(given, (list, tuple)) else [given]
     if any(isinstance(part, (Mapping, list, tuple)) or part is None for part in parts):
         raise AnsibleFilterError(
-            f"Cannot make a list of {type(given).__name__}: parts are texts or numbers; give a list of them, or text with commas."
+            f"Cannot make a list of {type(given).__name__}: parts are texts or numbers; "
+            "give a list of them, or text with commas."
         )
     if isinstance(given, (list, tuple)):
         return [text for text in (str(part).strip() for part in parts) if text]

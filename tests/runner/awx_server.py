@@ -4,7 +4,7 @@
 
 """A small AWX of our own: the part of its API v2 that setting it up asks for, over HTTPS. It runs no job.
 
-It keeps what the modules of awx.awx 24.6.1 send, with AWX's own fields: what AWX does not know it drops, as AWX does, so
+It keeps what the modules of awx.awx 24.6.1 send, with AWX's own fields: what AWX does not know it drops as well, so
 that a misspelt field is seen by a second run. It checks what AWX checks of surveys, rrules, playbooks and relations;
 the rules are those of AWX's views and serializers (awx/api). It is no AWX: tests that pass here say that the requests
 are well-formed and lead to a lasting state, not more.
@@ -171,7 +171,9 @@ class State:
             if "choices" in question and value not in question["choices"]:
                 raise Refused(400, {"variables_needed_to_start": [f"Value {value} for '{name}' expected to be one of"]})
             if question["type"] == "integer" and not isinstance(value, int):
-                raise Refused(400, {"variables_needed_to_start": [f"Value {value} for '{name}' expected to be an integer."]})
+                raise Refused(
+                    400, {"variables_needed_to_start": [f"Value {value} for '{name}' expected to be an integer."]}
+                )
 
     def survey(self, kind: str, number: int, spec: dict[str, Any]) -> None:
         """Keep a survey. Raises Refused, with the reasons of AWX's JobTemplateSurveySpec."""
@@ -183,7 +185,9 @@ class State:
 
 def fault_of_survey(spec: Mapping[str, Any]) -> str:
     """Return why AWX would refuse a survey, and empty text where it would not."""
-    if not all(isinstance(spec.get(name), kind) for name, kind in (("name", str), ("description", str), ("spec", list))):
+    if not all(
+        isinstance(spec.get(name), kind) for name, kind in (("name", str), ("description", str), ("spec", list))
+    ):
         return "A field is missing from survey spec, or of another type."
     seen: set[str] = set()
     for number, item in enumerate(spec["spec"]):
@@ -235,7 +239,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     state: State
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Say nothing."""
 
     def _serve(self) -> None:
@@ -316,6 +320,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 def _fits(each: Mapping[str, Any], query: Mapping[str, str]) -> bool:
-    either = [str(each.get(name.removeprefix("or__"))) == value for name, value in query.items() if name.startswith("or__")]
+    either = [
+        str(each.get(name.removeprefix("or__"))) == value for name, value in query.items() if name.startswith("or__")
+    ]
     every = [str(each.get(name)) == value for name, value in query.items() if not name.startswith("or__")]
     return all(every) and (not either or any(either))

@@ -27,7 +27,7 @@ class Unsafe(yaml.SafeLoader):
 
 
 Unsafe.add_constructor("!unsafe", lambda loader, node: loader.construct_scalar(node))  # type: ignore[arg-type]
-VARIABLES = yaml.load((CHECKOUT / "awx" / "vars.yml").read_text(encoding="utf-8"), Unsafe)  # noqa: S506
+VARIABLES = yaml.load((CHECKOUT / "awx" / "vars.yml").read_text(encoding="utf-8"), Unsafe)
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +101,12 @@ def defaults(playbook: str, variable: str) -> set[str]:
 QUESTIONS = [(each["playbook"], question) for each in VARIABLES["awx_job_templates"] for question in each["survey"]]
 
 
-@pytest.mark.parametrize(("playbook", "question"), QUESTIONS, ids=[f"{name}-{each['variable']}" for name, each in QUESTIONS])
-def test_each_question_is_one_that_its_playbook_reads_with_the_same_default(playbook: str, question: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("playbook", "question"), QUESTIONS, ids=[f"{name}-{each['variable']}" for name, each in QUESTIONS]
+)
+def test_each_question_is_one_that_its_playbook_reads_with_the_same_default(
+    playbook: str, question: dict[str, Any]
+) -> None:
     variable, default = question["variable"], str(question["default"])
     literals = defaults(playbook, variable)
     if not question["required"] or question["type"] == "multiplechoice":

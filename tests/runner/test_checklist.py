@@ -17,7 +17,7 @@ import pytest
 
 from .conftest import CHECKOUT, LOCAL, Controller, Played
 
-#: What systemd says of a timer that is well; there is no systemd here, and the guest's molecule scenario has the real one.
+#: What systemd says of a timer that is well: there is no systemd here, so its words are written down.
 SYSTEMCTL = """#!/bin/sh
 [ "$1" = show ] || exit 1
 printf 'Id=restorepoint-nightly.timer\\nUnitFileState=enabled\\nActiveState=active\\n'
@@ -50,7 +50,15 @@ class Host:
 
     def run(self, *words: str) -> str:
         """Run the agent."""
-        command = [sys.executable, str(self.agent), "--policies", str(self.policies), "--state", str(self.state), *words]
+        command = [
+            sys.executable,
+            str(self.agent),
+            "--policies",
+            str(self.policies),
+            "--state",
+            str(self.state),
+            *words,
+        ]
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
 
     def survey(self, **changes: str) -> Mapping[str, str]:
@@ -120,4 +128,6 @@ def test_a_host_without_anything_is_told_what_to_install(controller: Controller,
     }
     bare = controller.play("checklist", survey, check=True).well()
     assert bare.changed == 0
-    assert "localhost: ✗ agent: it is not installed; play restorepoint.core.schedule" in bare.artifacts["checklist_to_do"]
+    assert (
+        "localhost: ✗ agent: it is not installed; play restorepoint.core.schedule" in bare.artifacts["checklist_to_do"]
+    )

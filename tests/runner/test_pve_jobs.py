@@ -58,7 +58,9 @@ def test_a_guest_goes_back_once_for_a_job_and_says_so(controller: Controller, pr
     assert "newer work" in proxmox.guest(101)
 
 
-def test_what_a_policy_would_prune_is_told_with_reasons_and_of_no_other_guest(controller: Controller, proxmox: Proxmox) -> None:
+def test_what_a_policy_would_prune_is_told_with_reasons_and_of_no_other_guest(
+    controller: Controller, proxmox: Proxmox
+) -> None:
     for name in ("jobs-one", "jobs-two"):
         survey = {"restore_point": name, "pve_owner": "jobs", "pve_vmids": "202"}
         controller.play("pve_take_restore_point", survey, credential=proxmox.credential).well()

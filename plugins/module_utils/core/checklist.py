@@ -57,7 +57,7 @@ def paths(policies: Iterable[Mapping[str, Any]]) -> list[str]:
 def points(facts: Mapping[str, Any]) -> list[Point]:
     """Return all points of a host.
 
-    ``facts``: ``now`` (seconds since the epoch), ``agent`` (``installed``, ``current``), ``check`` (``rc``, ``stderr``),
+    ``facts``: ``now`` (seconds since 1970), ``agent`` (``installed``, ``current``), ``check`` (``rc``, ``stderr``),
     ``policies``, ``units`` (text of systemctl show), ``metrics`` (text), ``published`` (``mode``, ``exists``, ``age``),
     ``rules`` (``path``, ``exists``, ``current``), ``stats`` (by path: ``exists``, ``mode``, ``dev``), ``users`` (by
     credentials file), ``files`` (``policies``, ``state``), ``limits`` (days: ``verify``, ``drill``).
@@ -135,7 +135,9 @@ def _runs(policies: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> It
         last = known.get(("restorepoint_last_success_timestamp_seconds", frozenset({label, ("command", "run")})))
         due = known.get(("restorepoint_policy_last_due_timestamp_seconds", frozenset({label})))
         if last is None:
-            yield Point("last run", name, "unknown", "the agent tells nothing of it", "see what restorepoint metrics says")
+            yield Point(
+                "last run", name, "unknown", "the agent tells nothing of it", "see what restorepoint metrics says"
+            )
         elif policy.get("schedule") and (due is None or last < due):
             found = f"none has succeeded since it was due{_since(due, facts['now'])}"
             yield Point("last run", name, "failed", found, f"journalctl -u restorepoint-{name}")
@@ -185,7 +187,9 @@ def _published(facts: Mapping[str, Any]) -> Iterator[Point]:
 
 def _closed(facts: Mapping[str, Any]) -> Iterator[Point]:
     for key, mode in (("policies", "0600"), ("state", "0700")):
-        yield from _mode(f"{key} are closed" if key == "policies" else "state is closed", facts["files"][key], mode, facts["stats"])
+        yield from _mode(
+            f"{key} are closed" if key == "policies" else "state is closed", facts["files"][key], mode, facts["stats"]
+        )
 
 
 def _stores(policies: Sequence[Mapping[str, Any]], stats: Mapping[str, Any]) -> Iterator[Point]:
@@ -201,7 +205,9 @@ def _stores(policies: Sequence[Mapping[str, Any]], stats: Mapping[str, Any]) -> 
             yield from _apart(policy, target, str(store), stats)
 
 
-def _apart(policy: Mapping[str, Any], target: Mapping[str, Any], store: str, stats: Mapping[str, Any]) -> Iterator[Point]:
+def _apart(
+    policy: Mapping[str, Any], target: Mapping[str, Any], store: str, stats: Mapping[str, Any]
+) -> Iterator[Point]:
     todo = "keep copies elsewhere: see docs/strategies.md"
     for data in _data(target):
         ends = [stats.get(path, {}) for path in (store, data)]
@@ -210,9 +216,13 @@ def _apart(policy: Mapping[str, Any], target: Mapping[str, Any], store: str, sta
         if ends[0]["dev"] != ends[1]["dev"]:
             yield Point("store is apart", data, "ok", f"{store} is on another filesystem")
         elif policy.get("export"):
-            yield Point("store is apart", data, "ok", f"{store} is on the same filesystem, and the policy has copies elsewhere")
+            yield Point(
+                "store is apart", data, "ok", f"{store} is on the same filesystem, and the policy has copies elsewhere"
+            )
         else:
-            yield Point("store is apart", data, "warning", f"{store} is on the same filesystem, and lost together with it", todo)
+            yield Point(
+                "store is apart", data, "warning", f"{store} is on the same filesystem, and lost together with it", todo
+            )
 
 
 def _secrets(policies: Sequence[Mapping[str, Any]], stats: Mapping[str, Any]) -> Iterator[Point]:

@@ -95,6 +95,7 @@ def test_a_host_on_which_all_is_in_order_gets_only_ticks() -> None:
     assert all(point.line().startswith("✓ ") for point in found)
 
 
+_TIMER = "Id=restorepoint-nightly.timer\n"
 FAULTS = [
     ({"agent": {"installed": False, "current": False}}, ("agent", "", "failed")),
     ({"agent": {"installed": True, "current": False}}, ("agent", "", "failed")),
@@ -105,8 +106,8 @@ FAULTS = [
     ({"rules": {"path": "/r.yml", "exists": False, "current": False}}, ("alerts", "/r.yml", "failed")),
     ({"rules": {"path": "/r.yml", "exists": True, "current": False}}, ("alerts", "/r.yml", "failed")),
     ({"units": ""}, ("timer", "nightly", "failed")),
-    ({"units": "Id=restorepoint-nightly.timer\nUnitFileState=disabled\nActiveState=active"}, ("timer", "nightly", "failed")),
-    ({"units": "Id=restorepoint-nightly.timer\nUnitFileState=enabled\nActiveState=active"}, ("timer", "nightly", "failed")),
+    ({"units": f"{_TIMER}UnitFileState=disabled\nActiveState=active"}, ("timer", "nightly", "failed")),
+    ({"units": f"{_TIMER}UnitFileState=enabled\nActiveState=active"}, ("timer", "nightly", "failed")),
     ({"users": {}}, ("rights", "guests", "unknown")),
     ({"users": {"/etc/pve.json": "root@pam!full"}}, ("rights", "guests", "failed")),
     ({"users": {"/etc/pve.json": "backup@pve"}}, ("rights", "guests", "warning")),
@@ -130,7 +131,9 @@ def test_each_fault_is_named_alone(fault: dict[str, Any], expected: tuple[str, s
         ("/state", {"mode": "0750"}, ("state is closed", "failed")),
     ],
 )
-def test_a_path_that_is_open_or_in_the_wrong_place_is_named(path: str, seen: dict[str, Any], expected: tuple[str, str]) -> None:
+def test_a_path_that_is_open_or_in_the_wrong_place_is_named(
+    path: str, seen: dict[str, Any], expected: tuple[str, str]
+) -> None:
     facts = healthy()
     facts["stats"][path].update(seen)
     assert [(check, state) for check, _subject, state in amiss(facts)] == [expected]
@@ -156,7 +159,7 @@ def test_copies_elsewhere_make_a_store_beside_the_data_right() -> None:
 
 
 def test_a_certificate_that_is_not_verified_is_named() -> None:
-    target = {**GUESTS["targets"][0], "validate_certs": False}  # type: ignore[index, dict-item]
+    target = {**GUESTS["targets"][0], "validate_certs": False}  # type: ignore[dict-item]
     facts = {**healthy(), "policies": [POLICY, {**GUESTS, "targets": [target]}]}
     assert amiss(facts) == [("TLS", "guests", "failed")]
     local = {**GUESTS, "targets": [{"backend": "pve", "transport": "pvesh"}]}
@@ -175,7 +178,8 @@ def test_texts_of_others_are_read_as_they_are() -> None:
     }
     assert units("") == {}
     found = samples('# HELP a b\nrestorepoint_up 1.0\nrestorepoint_x{a="1",b="2"} 3e+09\nother 1\n')
-    assert found == {("restorepoint_up", frozenset()): 1.0, ("restorepoint_x", frozenset({("a", "1"), ("b", "2")})): 3e9}
+    labels = frozenset({("a", "1"), ("b", "2")})
+    assert found == {("restorepoint_up", frozenset()): 1.0, ("restorepoint_x", labels): 3e9}
 
 
 def test_a_line_says_what_to_do_where_something_is_to_be_done() -> None:
