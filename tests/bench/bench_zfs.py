@@ -46,6 +46,7 @@ DATASETS, PRUNED, SANOID, LISTED = 50, 1000, 20, 10_000
 #: 10,000 snapshots are 100 names of 100 datasets.
 PARENTS = 100
 SET = [f"bench/set/d{number:03}" for number in range(PARENTS)]
+INFO = "restorepoint.core.zfs_snapshot_info"
 #: What zfs_snapshot_info asks `zfs list` for.
 COLUMNS = (
     "name,creation,createtxg,guid,used,referenced,userrefs,clones,"
@@ -81,6 +82,14 @@ monthly = 0
 yearly = 0
 autosnap = no
 autoprune = yes
+"""
+#: A module that looks at nothing and returns what a file holds: what returning so much costs with Ansible.
+SAY = """
+import json
+from ansible.module_utils.basic import AnsibleModule
+module = AnsibleModule({"path": {"type": "path"}})
+with open(module.params["path"], encoding="utf-8") as file:
+    module.exit_json(changed=False, **json.load(file))
 """
 INSTALL = (
     "command -v sanoid >/dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends sanoid; };"
@@ -187,16 +196,22 @@ class Bench:
         link.mkdir(parents=True)
         (link / "core").symlink_to(CHECKOUT)
         (folder / "inventory.json").write_text(json.dumps(guest.inventory()))
+        (folder / "library").mkdir()
+        (folder / "library" / "say.py").write_text(SAY)
 
     def play(self, module: str, options: Mapping[str, Any], **task: Any) -> Cost:
         """Run a play of one task; return its cost."""
+        return self.play_tasks([{module: options, **task}])
+
+    def play_tasks(self, tasks: Sequence[Mapping[str, Any]]) -> Cost:
+        """Run a play of these tasks; return its cost."""
         book = self.folder / "play.json"
-        tasks = [{module: options, **task}]
         book.write_text(json.dumps([{"hosts": "storage", "gather_facts": False, "tasks": tasks}]))
         command = [str(self.programs / "ansible-playbook"), "-i", str(self.folder / "inventory.json"), str(book)]
         settings = {
             **os.environ,
             "ANSIBLE_COLLECTIONS_PATH": str(self.folder / "collections"),
+            "ANSIBLE_LIBRARY": str(self.folder / "library"),
             "ANSIBLE_LOCALHOST_WARNING": "False",
             "PATH": f"{self.programs}:{os.environ['PATH']}",
         }
@@ -276,12 +291,22 @@ def measure_listing(bench: Bench, number: int, loop: int) -> Iterator[tuple[str,
     yield "nothing", bench.nothing()
     yield "zfs list -o name", bench.shell.measure("zfs list -H -t snapshot -o name -r bench/set")
     yield "zfs list", bench.shell.measure(f"zfs list -Hp -t snapshot -o {COLUMNS} -r bench/set")
-    options = {"dataset": "bench/set", "recursive": True}
-    if number == 0:
-        # Not in the play that is measured: counting takes the control node some time.
-        all_there = {"register": "shown", "failed_when": f"shown.snapshots | length != {LISTED}"}
-        bench.play("restorepoint.core.zfs_snapshot_info", options, **all_there)
-    yield "engine", bench.play("restorepoint.core.zfs_snapshot_info", options)
+    for tool, tree in (("engine", True), ("engine, tree: false", False)):
+        options = {"dataset": "bench/set", "recursive": True, "tree": tree}
+        if number == 0:
+            keep_shown(bench, options, f"/tmp/shown-{tree}.json")
+        yield f"a module that returns the same as {tool}", bench.play("say", {"path": f"/tmp/shown-{tree}.json"})
+        yield tool, bench.play(INFO, options)
+
+
+def keep_shown(bench: Bench, options: Mapping[str, Any], path: str) -> None:
+    """Keep what the engine returns in a file of the guest. All snapshots have to be in it."""
+    keys = ["snapshots", "asides", *(["tree"] if options["tree"] else [])]
+    content = "{{ shown | dict2items | selectattr('key', 'in', keys) | items2dict | to_json }}"
+    bench.play_tasks([
+        {INFO: options, "register": "shown", "failed_when": f"shown.snapshots | length != {LISTED}"},
+        {"ansible.builtin.copy": {"content": content, "dest": path}, "vars": {"keys": keys}},
+    ])  # fmt: skip
 
 
 def taking_goals(found: Mapping[str, Cost], loop: int) -> Iterator[tuple[str, float, float]]:
@@ -307,12 +332,14 @@ def pruning_goals(found: Mapping[str, Cost], loop: int) -> Iterator[tuple[str, f
 
 
 def listing_goals(found: Mapping[str, Cost], loop: int) -> Iterator[tuple[str, float, float]]:
-    """Yield each goal, its limit, and what the engine took."""
-    beyond = found["engine"].beyond(found["nothing"])
-    for what in ("zfs list", "zfs list -o name"):
-        columns = "" if "-o" in what else ", same columns"
-        yield f"1.3 x `{what}`{columns}, wall, beyond nothing", 1.3 * found[what].wall, beyond.wall
-        yield f"1.3 x `{what}`{columns}, guest CPU, beyond nothing", 1.3 * found[what].guest, beyond.guest
+    """Yield each goal, its limit, and what the engine took: beyond a play that does nothing, and that says as much."""
+    for engine in ("engine", "engine, tree: false"):
+        for base in ("nothing", f"a module that returns the same as {engine}"):
+            beyond = found[engine].beyond(found[base])
+            for what in ("zfs list", "zfs list -o name"):
+                title = f"{engine}: 1.3 x `{what}`{'' if '-o' in what else ', same columns'}"
+                yield f"{title}, wall, beyond {base}", 1.3 * found[what].wall, beyond.wall
+                yield f"{title}, guest CPU, beyond {base}", 1.3 * found[what].guest, beyond.guest
 
 
 Measure = Callable[[Bench, int, int], Iterator[tuple[str, Cost]]]

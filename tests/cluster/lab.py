@@ -339,8 +339,10 @@ class Lab:
             "spec": spec,
         }
         created = self.api.create(self.snapshot_path(namespace), made)
-        if not wait:
-            return created
+        return self.taken(namespace, claim, name) if wait else created
+
+    def taken(self, namespace: str, claim: str, name: str) -> dict[str, Any]:
+        """Wait until a snapshot is ready, and its claim is let go, and return the snapshot."""
         found = self.ready(self.snapshot_path(namespace, name))
         self.api.wait(f"{CORE}/namespaces/{namespace}/persistentvolumeclaims/{claim}", _is_let_go)
         return found

@@ -38,7 +38,7 @@ class Storage:
 
     def thin(self, name: str, megabytes: int = 64, filesystem: str | None = "ext4", pool: int = 200) -> str:
         """Make a thin volume, and its pool where there is none; return vg/lv."""
-        there = self.guest.succeeds("test", "-e", f"/dev/mapper/{VG}-pool-tpool")
+        there = self.guest.exists(f"/dev/mapper/{VG}-pool-tpool")
         size = [] if there else ["-L", f"{pool}M"]
         self.guest.run(
             *("lvcreate", "-qy", "--type", "thin", *size, "-V", f"{megabytes}M"),

@@ -31,12 +31,13 @@ PATIENCE = 600.0
 
 _INSTALL = f"base64 -d > {PROGRAM}; chmod 755 {PROGRAM}; mkdir -p {os.path.dirname(POLICIES)}"
 _STOP_TIMERS = "systemctl stop $(systemctl list-timers --all --plain --no-legend | grep -o '[^ ]*[.]timer')"
+#: What is there of our units goes by patterns: a process for each of them takes seconds here.
 _CLEAR = f"""
-for unit in $(systemctl list-units --all --plain --no-legend 'restorepoint*' | cut -d' ' -f1); do
-    systemctl stop $unit; systemctl reset-failed $unit || true
-done 2>/dev/null
-rm -rf {STATE} {POLICIES} /etc/systemd/system/restorepoint*
+systemctl stop 'restorepoint*' || true
+rm -rf {STATE} {POLICIES} /etc/systemd/system/restorepoint* /etc/systemd/system/*.wants/restorepoint*
 systemctl daemon-reload
+systemctl reset-failed 'restorepoint*' || true
+date -s @NOW
 """
 
 
@@ -55,9 +56,7 @@ class Scheduled:
 
     def clear(self) -> None:
         """Forget all policies, and what they left; the clock goes right again."""
-        self.layout([])
-        self.guest.script(_CLEAR)
-        self.set_clock(time.time())
+        self.guest.script(_CLEAR.replace("NOW", f"{time.time():.0f}"), timeout=600)
 
     def layout(self, policies: list[dict[str, Any]], check_mode: bool = False, **options: Any) -> Result:
         """Install policies, and have their units made, with no random delay."""
@@ -96,17 +95,20 @@ class Scheduled:
             if found:
                 return found
             assert time.monotonic() < deadline, f"{words}: {self.told()}"
-            time.sleep(0.2)
+            time.sleep(0.5)
 
     def wait_for_runs(self, count: int) -> list[dict[str, Any]]:
         """Wait until so many runs stand in the agent's journal, and their services have ended; return its lines."""
-        self.wait(lambda: len(self.journal) >= count, f"there were no {count} runs")
+        try:
+            self.guest.until(f"{STATE}/journal.jsonl", count, PATIENCE)
+        except TimeoutError as error:
+            raise AssertionError(f"{error}: {self.told()}") from error
         self.wait(self.is_idle, "a service did not end")
         return self.journal
 
     def wait_for_hook(self) -> None:
         """Wait until a hook that holds is under way."""
-        self.wait(lambda: self.guest.succeeds("test", "-e", "/run/hold.on"), "the hook did not begin")
+        self.guest.until("/run/hold.on", timeout=PATIENCE)
 
     def clock(self) -> float:
         """Return what the guest's clock shows."""
@@ -133,5 +135,6 @@ def scheduled(guest: Machine) -> Iterator[Scheduled]:
     found = Scheduled(guest)
     found.install()
     yield found
+    found.layout([])
     found.clear()
     guest.run("rm", "-f", PROGRAM)

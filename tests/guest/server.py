@@ -13,7 +13,12 @@ folder of the collections and of ansible in sys.path.
     {"start": MODULE, "arguments": TEXT, "environment": {...}} -> {"pid"}  in a session of its own
     {"wait": PID, "timeout": SECONDS}             -> {"out", "rc"}  rc is None: it has not ended yet
     {"signal": PID, "number": N}                  -> {}
-    {"write": [{"path", "content", "mode"}...]}   -> {"written"}        through to the disk
+    {"write": [{"path", "content", "mode"}...]}   -> {"written"}        through to the disk; their folders are made
+    {"read": PATH}                                -> {"out", "err", "rc"}
+    {"exists": PATH}                              -> {"exists"}
+    {"until": PATH, "lines": N, "timeout": SECONDS} -> {"out"}  the file, once it has so many lines; null: it never had
+
+The last four start no process: that takes longest here.
 """
 
 from __future__ import annotations
@@ -123,9 +128,36 @@ def wait(request: dict[str, Any]) -> dict[str, Any]:
     return {"out": child.out(), "rc": code}
 
 
+def read(request: dict[str, Any]) -> dict[str, Any]:
+    """Read a file."""
+    try:
+        with open(request["read"], "rb") as file:
+            return {"out": plain(file.read()), "err": "", "rc": 0}
+    except OSError as error:
+        return {"out": "", "err": str(error), "rc": 1}
+
+
+def exists(request: dict[str, Any]) -> dict[str, Any]:
+    """Say whether there is anything of that name."""
+    return {"exists": os.path.lexists(request["exists"])}
+
+
+def until(request: dict[str, Any]) -> dict[str, Any]:
+    """Wait until a file has so many whole lines."""
+    deadline = time.monotonic() + request["timeout"]
+    while True:
+        found = read({"read": request["until"]})
+        if found["rc"] == 0 and found["out"].count("\n") >= request["lines"]:
+            return {"out": found["out"]}
+        if time.monotonic() >= deadline:
+            return {"out": None}
+        time.sleep(0.1)
+
+
 def write(request: dict[str, Any]) -> dict[str, Any]:
     """Write files, through to the disk."""
     for each in request["write"]:
+        os.makedirs(os.path.dirname(each["path"]), exist_ok=True)
         descriptor = os.open(each["path"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, each["mode"])
         with open(descriptor, "wb") as file:
             file.write(each["content"].encode("utf-8", "surrogateescape"))
@@ -146,7 +178,10 @@ def plain(output: bytes) -> str:
     return output.decode("utf-8", "surrogateescape")
 
 
-HANDLERS = {"call": call, "run": run, "start": start, "wait": wait, "signal": send_signal, "write": write}
+HANDLERS = {
+    "call": call, "run": run, "start": start, "wait": wait, "signal": send_signal, "write": write, "read": read,
+    "exists": exists, "until": until,
+}  # fmt: skip
 
 
 def main() -> None:

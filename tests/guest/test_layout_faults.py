@@ -94,13 +94,19 @@ class Host:
         return self.guest.script(PICTURE[self.kind] + COMMON)
 
 
-@pytest.fixture(params=list(LAYOUTS))
-def host(guest, request):
-    host = Host(guest, request.param)
-    host.clear()
+@pytest.fixture(scope="module")
+def calm(guest):
+    """The guest without udev, for all tests of this file: letting it go and come takes as long as a layout."""
     with guest.without_udev():
-        yield host
-        host.clear()
+        yield guest
+
+
+@pytest.fixture(params=list(LAYOUTS))
+def host(calm, request):
+    host = Host(calm, request.param)
+    host.clear()
+    yield host
+    host.clear()
 
 
 def test_a_layout_that_is_killed_before_any_of_its_steps_is_completed_by_the_next_run(host):
@@ -129,18 +135,42 @@ def test_a_step_that_fails_ends_the_run_which_tells_what_stands_and_the_next_goe
     assert not host.make()["changed"]
 
 
+def wait_until(guest, condition):
+    """Wait until a condition of the shell holds."""
+    guest.script(f"for i in $(seq 500); do {condition} && exit; sleep 0.2; done; exit 1", timeout=600)
+
+
+@pytest.mark.parametrize("host", ["lvm"], indirect=True)
+def test_layouts_of_two_kinds_at_once_take_turns_and_fstab_has_the_lines_of_both(host):
+    btrfs = {"filesystems": [{"label": "turns", "devices": ["/dev/ubdc"], "mount": "/mnt/layout/a/b"}]}
+    with host.guest.shims("mount", at=1, when="wait") as folder:
+        # It has planned, has made all but its mount, and goes on when the other has come as far as it gets.
+        first = host.guest.start("lvm_layout", shims=folder, **host.layout)
+        wait_until(host.guest, f"[ $(cat {folder}/count) = 1 ]")
+        second = host.guest.start("btrfs_layout", **btrfs)
+        wait_until(host.guest, f"ls -l /proc/{second}/fd | grep -q /run/restorepoint/mounts.lock")
+        assert not host.guest.succeeds("blkid", "/dev/ubdc")
+        host.guest.run("touch", f"{folder}/go")
+        assert host.guest.finished(first)["changed"]
+        assert host.guest.finished(second)["changed"]
+    mounted = host.guest.script("sed -nE 's#.* (/mnt/layout[^ ]*) .*#\\1#p' /proc/self/mountinfo").split()
+    # The inner one lies in the outer one, and not hidden below it.
+    assert mounted == ["/mnt/layout/a", "/mnt/layout/a/b"]
+    lines = [line.split()[1] for line in host.guest.read("/etc/fstab").splitlines() if "/mnt/layout" in line]
+    assert lines == mounted
+    assert not host.make()["changed"]
+    assert not host.guest.call("btrfs_layout", **btrfs)["changed"]
+
+
 @pytest.mark.parametrize("host", ["lvm"], indirect=True)
 def test_a_run_waits_for_the_mkfs_that_a_killed_one_has_left_running(host):
-    def until(condition):
-        host.guest.script(f"for i in $(seq 300); do {condition} && exit; sleep 0.2; done; exit 1")
-
     with host.guest.shims("mkfs.ext4", at=1, when="wait") as folder:
         first = host.guest.start("lvm_layout", shims=folder, **host.layout)
-        until(f"[ $(cat {folder}/count) = 1 ]")
+        wait_until(host.guest, f"[ $(cat {folder}/count) = 1 ]")
         host.guest.signal(first, signal.SIGKILL)
         assert host.guest.finished(first) is None
         second = host.guest.start("lvm_layout", **host.layout)
-        until(f"ls -l /proc/{second}/fd | grep -q /run/restorepoint/lvm.lock")
+        wait_until(host.guest, f"ls -l /proc/{second}/fd | grep -q /run/restorepoint/lvm.lock")
         assert not host.guest.succeeds("blkid", "/dev/vg0/a")
         host.guest.run("touch", f"{folder}/go")
         done = host.guest.finished(second)

@@ -31,7 +31,7 @@ def add_shaky_disk(guest, request):
 
     def remove():
         guest.run("bash", "-c", "vgremove -qffy vg0; dmsetup remove -f shaky", check=False)
-        assert not guest.succeeds("test", "-e", "/dev/mapper/shaky")
+        assert not guest.exists("/dev/mapper/shaky")
 
     request.addfinalizer(remove)
     guest.run("dd", "if=/dev/zero", "of=/dev/ubdc", "bs=1M", "count=4", "conv=fsync", "status=none")

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import datetime
-import itertools
 import json
 import re
 
@@ -114,17 +113,25 @@ def test_over_weeks_and_both_changes_of_the_clock_each_moment_is_taken_once_and_
 def test_moments_are_read_as_systemd_reads_them(machine, base):
     expressions = ("*-*-* 02:30", "*:30", "Sat,Sun 00/4:15", "*-*-29..31 23:59:30", "*-*-* 02..03:10/20")
     zones = ("Europe/Paris", "America/New_York", "UTC")
-    for text, zone in itertools.product(expressions, zones):
-        argv = ["env", "TZ=UTC", "systemd-analyze", "calendar", "--iterations=40", f"--base-time={base} UTC"]
-        said = machine.guest.run(*argv, f"{text} {zone}")
-        told = re.findall(r"(?:Next elapse|Iter. #\d+): \w+ (\S+ \S+) UTC", said)
-        moments = [int(datetime.datetime.fromisoformat(f"{each}+00:00").timestamp()) for each in told]
-        assert len(moments) == 40, said
-        calendar = parse_calendar(text)
-        assert [calendar.latest(moment, zone) for moment in moments] == moments, (text, zone)
-        between = {calendar.latest(moment - 1, zone) for moment in moments[1:]} - set(moments)
-        # What spring leaves out is passed over by systemd, and counts as missed with us, once.
-        assert len(between) <= (0 if zone == "UTC" or "-10-" in base else 1), (text, zone)
+    for zone in zones:
+        # The zone of the host and not of the expression: for that one systemd forks a process for each moment.
+        argv = ["env", f"TZ={zone}", "systemd-analyze", "calendar", "--iterations=40", f"--base-time={base} UTC"]
+        said = machine.guest.run(*argv, *expressions).split("Normalized form:")[1:]
+        assert len(said) == len(expressions)
+        for text, block in zip(expressions, said):
+            compare(text, zone, block, skipping=zone != "UTC" and "-10-" not in base)
+
+
+def compare(text, zone, said, skipping):
+    """Compare the moments that systemd tells of an expression with ours."""
+    told = re.findall(r": \w+ (\S+ \S+) UTC$", said, re.MULTILINE)
+    moments = [int(datetime.datetime.fromisoformat(f"{each}+00:00").timestamp()) for each in told]
+    assert len(moments) == 40, said
+    calendar = parse_calendar(text)
+    assert [calendar.latest(moment, zone) for moment in moments] == moments, (text, zone)
+    between = {calendar.latest(moment - 1, zone) for moment in moments[1:]} - set(moments)
+    # What spring leaves out is passed over by systemd, and counts as missed with us, once.
+    assert len(between) <= (1 if skipping else 0), (text, zone)
 
 
 def test_a_run_beside_another_waits_or_says_that_it_is_busy(host):
@@ -159,7 +166,7 @@ def test_a_hook_that_hangs_leaves_a_failed_unit_and_nothing_frozen(host, killed)
     assert host.guest.succeeds("timeout", "60", "touch", "/mnt/files/thawed")
     assert run["outcome"] == ("failed" if killed == "nobody" else "killed")
     assert host.show("restorepoint-shop.service", "ActiveState") == {"ActiveState": "failed"}
-    host.wait(lambda: host.guest.succeeds("test", "-e", "/run/told.restorepoint-shop.service"), "nobody was told")
+    host.guest.until("/run/told.restorepoint-shop.service")
     # The next run is whole.
     host.guest.run("touch", "/run/hold.go")
     host.guest.run("systemctl", "start", "restorepoint-shop.service")
@@ -198,7 +205,7 @@ def test_a_machine_that_lost_its_power_in_a_run_makes_up_for_it_once_and_lets_go
     host.guest.power_cut()
     runs = host.wait_for_runs(2)
     assert [(each["command"], each["outcome"]) for each in runs] == [("run", "killed"), ("run", "done")]
-    assert not host.guest.succeeds("test", "-e", "/var/lib/quiet")
+    assert not host.guest.exists("/var/lib/quiet")
     host.guest.run("systemctl", "start", "restorepoint.service", "restorepoint-shop.service")
     assert len(host.wait_for_runs(2)) == 2
     host.guest.script("rm -rf /etc/tmpfiles.d/hold.conf /var/lib/restorepoint-data /var/lib/restorepoint-store")

@@ -25,6 +25,8 @@ def test_a_snapshot_is_taken_with_its_description_and_a_second_run_changes_nothi
     assert (snapshot["description"], snapshot["labels"]) == ('a "b"\t\\ ü', {"app": "web", "n": "1"})
     assert (snapshot["owner"], snapshot["policy"], snapshot["ready"]) == ("manual", None, True)
     (shown,) = pools.info(dataset=[top])["snapshots"]
+    lean = pools.info(dataset=[top], tree=False)
+    assert (lean["snapshots"], "tree" in lean) == ([shown], False)
     assert shown == snapshot
 
 

@@ -41,7 +41,7 @@ EXITS = {
     USAGE: "The command line, the policies, or what they name is wrong. Nothing was touched.",
     BLOCKED: "Something stands in the way. Nothing was changed.",
     BUSY: "Another run of the policy is under way.",
-    FAULTS: "verify has found faults.",
+    FAULTS: "verify, or a drill, has found faults.",
     INTERRUPTED: "It was interrupted.",
 }
 #: Shells for which there is completion, and what their scripts ask for.
@@ -142,6 +142,9 @@ def parser() -> argparse.ArgumentParser:
     listing.add_argument("--tree", action="store_true", help="as a tree")
     verify = command("verify", "say whether snapshots are as they were taken", "1")
     verify.add_argument("--name", help="only those of that name")
+    drill = command("drill", "restore the newest restore points beside their targets, check them, take that away", "*")
+    drill.add_argument("--wait", type=float, default=600.0, metavar="SECONDS", help="for another run of a policy (600)")
+    drill.add_argument("--dry-run", action="store_true", help="only say what would be restored, and where")
     command("due", "name the policies that missed a moment of their schedule", "*")
     command("check", "check the policies, and name every fault")
     annotations = command("annotations", "take the snapshots that annotations of claims and pods ask for, and prune")
@@ -228,14 +231,14 @@ class Agent:
 
         return State(self._options.state)
 
-    def _running(self, policy: Policy) -> Running:
+    def _running(self, policy: Policy, kind: Any = None) -> Any:
         from ..interrupts import Interrupts
         from . import progress
         from .running import Running
 
         interrupts = Interrupts()
         interrupts.install()
-        return Running(self._state(), policy, self._now, interrupts, progress.on(sys.stderr))
+        return (kind or Running)(self._state(), policy, self._now, interrupts, progress.on(sys.stderr))
 
     # -- commands that change something --------------------------------------------------------------------------------
 
@@ -329,16 +332,18 @@ class Agent:
     def recover(self) -> int:
         """End what a killed run left. The policy need not be there any more: the run's mark has all."""
         name = self._options.policy
-        mark = self._state().mark(name)
-        if mark.read() is None:
+        state = self._state()
+        if state.mark(name).read() is None and state.drilled(name).read() is None:
             return self._recovered(name, False)
         from ..core.retention import RetentionPolicy
         from ..engine.policy import Policy
+        from .drilling import Drilling
 
-        running = self._running(Policy(name, (), RetentionPolicy()))
+        running = self._running(Policy(name, (), RetentionPolicy()), Drilling)
         try:
-            with self._state().lock(name, 0.0):
+            with state.lock(name, 0.0):
                 running.recover()
+                running.clear()
         except LockTimeout:
             # Its holder has done this at its beginning.
             return self._recovered(name, False)
@@ -448,6 +453,48 @@ class Agent:
                 f"verify policy {policy.name}", "there is no such snapshot", "look at what there is with list"
             )
         return OK if all(each["ok"] for each in results) else FAULTS
+
+    def drill(self) -> int:
+        """Drill policies: those that are named, or all that have the key ``drill``."""
+        from .drilling import Drilling, check
+
+        named = self._named(self._options.policy)
+        policies = named if self._options.policy else [each for each in named if each.drill is not None]
+        for policy in policies:
+            check(policy)
+        if not policies:
+            raise InvalidInput("drill", "no policy has the key drill", "name a policy, or give one that key")
+        records, code = [], OK
+        for policy in policies:
+            running = self._running(policy, Drilling)
+            if self._options.dry_run:
+                records += running.foretell()
+            else:
+                record = running.drill(self._options.wait)
+                records.append(record)
+                ended = FAULTS if record.get("faults") else _CODES[record["outcome"]]
+                code = code or ended
+                self._drilled(record)
+            for warning in dict.fromkeys(running.warnings):
+                complain(f"warning: {warning}")
+            if not self._options.dry_run and records[-1]["outcome"] == "interrupted":
+                break
+        if self._options.json:
+            self._say_json(records)
+        elif self._options.dry_run:
+            self._say(*(f"{each['target']} {each['name'] or 'no restore point'}: {each['place']}" for each in records))
+        return code
+
+    def _drilled(self, record: Mapping[str, Any]) -> None:
+        """Say how a drill went, a line for each target."""
+        if self._options.json:
+            return
+        for each in record.get("drills", ()):
+            counted = f", {each['files']} files, {each['bytes']} bytes" if "files" in each else ""
+            fared = f"ok ({each.get('seconds')} s{counted})" if each["ok"] else f"FAULT: {each['fault']}"
+            self._say(f"{each['target']} {each.get('name') or ''}: {fared}")
+        reason = record.get("reason") if not record.get("faults") else None
+        self._say(f"{record['policy']}: {record['outcome']}{f'; {reason}' if reason else ''}")
 
     def due(self) -> int:
         """Name the policies that missed a moment of their schedule."""

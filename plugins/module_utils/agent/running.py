@@ -330,6 +330,7 @@ class Running:
                 self._state.append(self.record)
             except OSError:
                 short = {**self.record, "targets": len(self.record.get("targets", ())), "warnings": []}
+                short.pop("drills", None)
                 self._mark.write({"record": short})
                 raise
             self._mark.remove()

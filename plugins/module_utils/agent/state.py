@@ -81,6 +81,10 @@ class State:
         """Return where a policy keeps when its last run that succeeded was begun, and its last automatic names."""
         return self.thawed(f"{policy}.last")
 
+    def drilled(self, policy: str) -> Mark:
+        """Return where a drill notes the scratch place that it has."""
+        return self.mark(f"{policy}.drill")
+
     def thawed(self, policy: str) -> Mark:
         """Return where the watchdog of a run notes what it did."""
         return Mark(self._path(f"{policy}.thawed.json"))

@@ -22,10 +22,12 @@ from ..lock import host_lock
 from ..process import find_program
 from ..setup import btrfs, lvm, zfs
 from ..setup.carry_out import carry_out
+from ..setup.mounting import mounts_lock
 from ..setup.plan import Plan, Step
 from .libraries import missing_library
 
-_LOCK_SECONDS = 60.0
+#: How long to wait for another run that sets storage up; it may be making filesystems on large disks.
+_LOCK_SECONDS = 600.0
 _TEXT: dict[str, Any] = {"type": "str"}
 _NEEDED: dict[str, Any] = {"type": "str", "required": True}
 _TEXTS: dict[str, Any] = {"type": "list", "elements": "str", "default": []}
@@ -136,13 +138,14 @@ def _need(module: AnsibleModule, what: str, package: str, ready: bool) -> None:
 def _run_here(
     module: AnsibleModule, kind: str, plan: Callable[[], Plan], clear: Callable[[], None] = lambda: None
 ) -> NoReturn:
-    """Run a module that sets up storage of this host, of which one run is under way at a time.
+    """Run a module that sets up storage of this host: one run at a time, of all kinds, for all mount and write fstab.
 
     ``clear`` takes away what killed runs have left. It comes first, but not in check mode.
     """
 
     def act(done: list[Step]) -> Plan:
-        with host_lock(kind, _LOCK_SECONDS, f"set up {kind}"):
+        purpose = f"set up {kind}"
+        with host_lock(kind, _LOCK_SECONDS, purpose), mounts_lock(_LOCK_SECONDS, purpose):
             clear()
             found = unblocked(kind, plan())
             carry_out(found, done)

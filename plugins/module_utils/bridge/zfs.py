@@ -51,6 +51,7 @@ INFO_SPEC: dict[str, Any] = {
     "properties": {"type": "list", "elements": "str", "default": []},
     "holds": {"type": "bool", "default": False},
     "asides": {"type": "bool", "default": True},
+    "tree": {"type": "bool", "default": True},
 }
 
 _PROPERTY = re.compile(r"[a-z0-9:_.@#-]+")
@@ -89,6 +90,7 @@ def run_info() -> NoReturn:
             properties=params["properties"],
             holds=params["holds"],
             asides=params["asides"],
+            tree=params["tree"],
         )
         return result, backend.warnings
 

@@ -132,10 +132,10 @@ def _storage(each: Mapping[str, Any], look: Look) -> Iterator[str]:
     cells = 20 if look.width >= 60 else 10
     full = max(0, min(cells, round(each["fill"] * cells)))
     signs = ("\N{FULL BLOCK}", "\N{LIGHT SHADE}") if look.unicode else ("#", "-")
-    bar = look.paint(each["status"], signs[0] * full) + signs[1] * (cells - full)
+    filled = look.paint(each["status"], signs[0] * full) + signs[1] * (cells - full)
     size = f" of {format_size(each['size_bytes'])}" if each["size_bytes"] else ""
     yield from _wrapped(f"{visible(each['storage'])}{part} ({each['backend']})", look, 2)
-    yield f"    {bar} {each['fill']:.0%}{size}"
+    yield f"    {filled} {each['fill']:.0%}{size}"
 
 
 def _policy(policy: Mapping[str, Any], now: int, look: Look) -> Iterator[str]:

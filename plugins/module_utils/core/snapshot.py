@@ -7,11 +7,13 @@
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 
+@functools.lru_cache(maxsize=4096)  # a listing has each of them several times
 def timestamp(epoch: int) -> str:
     """Return seconds since the epoch as ISO 8601 in UTC, such as ``2026-11-22T01:30:00Z``."""
     moment = datetime.datetime.fromtimestamp(epoch, tz=datetime.timezone.utc)

@@ -21,6 +21,7 @@ from ..core.retention import RetentionPolicy, parse_policy
 from ..core.schedule import Calendar, latest, parse_calendar, parse_cron
 from ..core.units import parse_duration
 from . import hook_kinds
+from .drills import DrillRules, parse_drill
 from .spec import KEEP_SPEC
 
 #: How long a policy waits for another run on the same storage where it does not say, in seconds. Policies are often due
@@ -60,6 +61,7 @@ _CLAIMS = ("hostpath", "csi")
 _POLICY_KEYS = (
     *("name", "description", "targets", "schedule", "timezone", "keep", "min_keep", "min_age", "max_delete"),
     *("require_recent", "match", "only_if_changed", "hooks", "labels"),
+    *("drill",),
 )
 _HOOK_KEYS = {
     "command": ("kind", "name", "before", "after", "timeout"),
@@ -112,6 +114,7 @@ class Policy:
     only_if_changed: bool = False
     hooks: tuple[Hook, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    drill: DrillRules | None = None
 
     def last_due(self, now: int) -> int | None:
         """Return the last moment at which it should have run, in seconds since the epoch; None without a schedule."""
@@ -264,6 +267,7 @@ def _policy(read: _Reader) -> Policy | None:
         only_if_changed=read.get("only_if_changed", bool, False, "true or false"),
         hooks=_hooks(read, targets),
         labels=_labels(read),
+        drill=_drill(read, targets),
     )
     return policy if len(read.faults) == before else None
 
@@ -327,6 +331,13 @@ def _labels(read: _Reader) -> dict[str, str]:
     for key in wrong:
         read.fault(f"labels.{key}", "a label is a name and a text")
     return {key: str(value) for key, value in labels.items() if key not in wrong}
+
+
+def _drill(read: _Reader, targets: Sequence[Target]) -> DrillRules | None:
+    data = read.data.get("drill")
+    if data is None:
+        return None
+    return parse_drill(_Reader(read.at("drill"), data, read.faults), [each.backend for each in targets])
 
 
 # -- targets -----------------------------------------------------------------------------------------------------------

@@ -2,9 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Filesystems at their places: a line in fstab, and mounted now. Called by lvm and btrfs beside it.
+"""Filesystems at their places: a line in fstab, and mounted now. Called by lvm and btrfs beside it, and by bridge.
 
 Nothing is mounted over a directory that holds something, over another mount, or in the place of another fstab entry.
+What a layout finds of mounts and of fstab has to hold until it is done, whatever kind of storage another run sets up at
+the same time: `mounts_lock` is one for all kinds.
 """
 
 from __future__ import annotations
@@ -14,10 +16,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from .. import mounts
+from ..lock import FileLock, host_lock
 from . import fstab
 from .disks import checked_path
 from .fstab import Entry
 from .plan import Plan
+
+
+def mounts_lock(timeout_seconds: float, purpose: str) -> FileLock:
+    """Return the lock between all runs on this host that set storage up: they share mount points and fstab.
+
+    Whoever needs the lock of a kind of storage as well takes that one first. Raises as `host_lock` does.
+    """
+    return host_lock("mounts", timeout_seconds, purpose)
 
 
 @dataclass(frozen=True)

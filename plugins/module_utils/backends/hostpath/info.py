@@ -68,8 +68,11 @@ def _sizes(backend: HostpathBackend, snapshot: Snapshot) -> dict[str, Any]:
     return {"size_bytes": own, "extra": extra}
 
 
-def verify_snapshot(backend: HostpathBackend, snapshot: Snapshot) -> dict[str, Any]:
-    """Compare a snapshot with its manifest; return what was found, with every file that differs (the first 1000)."""
+def verify_snapshot(backend: HostpathBackend, snapshot: Snapshot, copy: str | None = None) -> dict[str, Any]:
+    """Compare a snapshot with its manifest; return what was found, with every file that differs (the first 1000).
+
+    ``copy`` is where it was laid out again: then that is compared, unless it is a subvolume, which has no manifest.
+    """
     result: dict[str, Any] = {"target": snapshot.target, "name": snapshot.name, "ok": False, "faults": []}
     if not snapshot.ready:
         return {**result, "proof": "none", "faults": [{"path": ".", "fault": snapshot.extra["fault"]}]}
@@ -79,7 +82,7 @@ def verify_snapshot(backend: HostpathBackend, snapshot: Snapshot) -> dict[str, A
     folder, name = os.path.split(path)
     folder_fd = os.open(folder, DIRECTORY)
     try:
-        return {**result, **_verify_tree(folder_fd, name, snapshot)}
+        return {**result, **_verify_tree(folder_fd, name, snapshot, copy)}
     except (OSError, StoreError) as error:
         fault = error.reason if isinstance(error, StoreError) else str(error.strerror)
         return {**result, "proof": "none", "faults": [{"path": f"{name}.manifest", "fault": fault}]}
@@ -87,13 +90,13 @@ def verify_snapshot(backend: HostpathBackend, snapshot: Snapshot) -> dict[str, A
         os.close(folder_fd)
 
 
-def _verify_tree(folder: int, name: str, snapshot: Snapshot) -> dict[str, Any]:
+def _verify_tree(folder: int, name: str, snapshot: Snapshot, copy: str | None = None) -> dict[str, Any]:
     if manifest.checksum_of(folder, f"{name}.manifest") != snapshot.extra.get("manifest_sha256"):
         raise StoreError("verify", "it is not the manifest that was written", "keep the tree, and take a new snapshot")
     ignore = frozenset(snapshot.extra.get("not_kept") or ())
     faults: list[dict[str, str]] = []
     count = 0
-    stored = os.open(name, DIRECTORY, dir_fd=folder)
+    stored = os.open(name, DIRECTORY, dir_fd=folder) if copy is None else os.open(copy, DIRECTORY)
     try:
         with manifest.open_manifest(folder, f"{name}.manifest") as stream:
             check = Verification(manifest.read_blocks(stream, name), ignore)

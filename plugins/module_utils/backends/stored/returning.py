@@ -337,7 +337,7 @@ class Returning:
         try:
             if _is_there(parent_fd, name):
                 with self._unseen():
-                    _remove_with_subvolumes(parent_fd, name, parent)
+                    remove_with_subvolumes(parent_fd, name, parent)
         finally:
             os.close(parent_fd)
 
@@ -589,7 +589,7 @@ class Removing:
         fd = os.open(parent, DIRECTORY)
         try:
             with self._unseen():
-                _remove_with_subvolumes(fd, name, parent)
+                remove_with_subvolumes(fd, name, parent)
         finally:
             os.close(fd)
         _unlink(self.folder.fd, f".{self.record['name']}.json")
@@ -635,7 +635,7 @@ def recover(folder: Folder, kind: type[Returning] = Returning) -> list[str]:
     return done
 
 
-def _remove_with_subvolumes(parent: int, name: str, path: str) -> None:
+def remove_with_subvolumes(parent: int, name: str, path: str) -> None:
     """Remove a folder of ours; what stands at its top may be a subvolume."""
     if not subvolume.is_subvolume(parent, name):
         try:

@@ -27,6 +27,7 @@ def describe(
     properties: Sequence[str] = (),
     holds: bool = False,
     asides: bool = True,
+    tree: bool = True,
 ) -> dict[str, Any]:
     """Return ``snapshots``, ``asides`` and ``tree`` of the backend's datasets.
 
@@ -36,6 +37,7 @@ def describe(
         properties: ZFS properties that ``extra`` shows of each, as `zfs get -p` does. They are asked for one by one.
         holds: name the tags of holds. Without it, ``held`` says how many there are.
         asides: look for what returns have set aside, which means looking at every dataset of the pools.
+        tree: return the tree as well, which says the same once more.
     """
     attempt = "show snapshots"
     with backend.session(writing=False):
@@ -54,7 +56,7 @@ def describe(
         return {
             "snapshots": [each.as_result() for each in snapshots],
             "asides": [each.as_result() for each in shown if name in (None, each.name)],
-            "tree": as_tree(snapshots),
+            **({"tree": as_tree(snapshots)} if tree else {}),
         }
 
 

@@ -151,7 +151,7 @@ def _making(scene: Scene) -> Next:
     if other is not None:
         return other
     if journal.mode == j.BY_ASIDE:
-        fault = _no_aside(journal, new)
+        fault = _no_aside(scene)
         return fault or RETAIN_NEW
     if temporary is None:
         return CREATE_TEMPORARY
@@ -178,13 +178,27 @@ def _other_claim(scene: Scene) -> Problem | None:
     return Problem("the claim was made anew by somebody since the return began", "call the return off, then begin anew")
 
 
-def _no_aside(journal: Journal, new: Object | None) -> Problem | None:
+def _no_aside(scene: Scene) -> Problem | None:
+    journal, new = scene.journal, scene.new
     if new is None:
         return Problem(f"the volume {journal.source} of {journal.name} is gone", "call the return off")
-    if _uid(new) != journal.source_uid or status_of(new).get("phase") == "Bound" or _policy(new) != "Retain":
+    taken = is_taken(new, journal.namespace, journal.claim, scene.claim)
+    if _uid(new) != journal.source_uid or taken or _policy(new) != "Retain":
         reason = f"the volume {journal.source} of {journal.name} is in use, or is not retained any more"
         return Problem(reason, "call the return off, and see who has taken it")
     return None
+
+
+def is_taken(volume: Object, namespace: str, name: str, claim: Object | None) -> bool:
+    """Say whether an aside is bound, as far as that is true: a volume is called Bound a moment longer than it is.
+
+    ``claim`` is what has the name now, looked up after the volume. Where the volume is bound to an earlier one of that
+    name, that one is gone.
+    """
+    reference = _ref(volume)
+    earlier = (reference.get("namespace"), reference.get("name")) == (namespace, name) and bool(reference.get("uid"))
+    gone = earlier and (claim is None or _uid(claim) != reference.get("uid"))
+    return status_of(volume).get("phase") == "Bound" and not gone
 
 
 def verify(scene: Scene) -> Problem | None:

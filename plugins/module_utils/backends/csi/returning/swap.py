@@ -554,7 +554,9 @@ def _unlike(claim: Object, volume: Object) -> str | None:
         return f"the claim has grown since: it asks for {requested} bytes, and volume {name} has {size}"
     if (asked.get("storageClassName") or "") != (has.get("storageClassName") or ""):
         return f"volume {name} is of storage class {has.get('storageClassName')}"
-    if has.get("persistentVolumeReclaimPolicy") != "Retain" or status_of(volume).get("phase") == "Bound":
+    metadata = claim["metadata"]
+    taken = steps.is_taken(volume, str(metadata["namespace"]), str(metadata["name"]), claim)
+    if has.get("persistentVolumeReclaimPolicy") != "Retain" or taken:
         return f"volume {name} is not retained any more, or in use"
     return None
 

@@ -16,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.returning import journal as j
+from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.returning import steps
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.returning.swap import (
     Outcome,
     Return,
@@ -426,6 +427,39 @@ def test_a_late_pod_leaves_the_claim_terminating_and_the_next_run_completes_it()
     assert not isinstance(outcome, RestorePointError), outcome
     assert outcome["resumed"]
     shop.check_returned()
+
+
+@pytest.mark.parametrize(
+    ("phase", "reference", "claim", "taken"),
+    [
+        ("Released", {"name": "data", "uid": "u1"}, "u2", False),
+        ("Bound", {"name": "data", "uid": "u1"}, "u1", True),
+        ("Bound", {"name": "data", "uid": "u1"}, "u2", False),  # called so a moment longer than it is
+        ("Bound", {"name": "data", "uid": "u1"}, None, False),
+        ("Bound", {"name": "data"}, "u2", True),
+        ("Bound", {"name": "other", "uid": "u1"}, "u2", True),
+    ],
+)
+def test_a_volume_is_taken_where_it_is_bound_to_a_claim_that_is_not_gone(
+    phase: str, reference: dict[str, Any], claim: str | None, taken: bool
+) -> None:
+    volume = {"spec": {"claimRef": {"namespace": NAMESPACE, **reference}}, "status": {"phase": phase}}
+    there = None if claim is None else {"metadata": {"uid": claim}}
+    assert steps.is_taken(volume, NAMESPACE, "data", there) is taken
+
+
+def test_a_volume_that_somebody_has_bound_is_not_given_back() -> None:
+    shop = Shop()
+    assert raised(shop.swap().carry_out(shop.returns())) == []
+    kept = str(shop.survey("data").asides[0].extra["volume"])
+    reference = {"namespace": NAMESPACE, "name": "other", "uid": "uid-of-other"}
+    shop.cluster.rests = True
+    merge(
+        shop.cluster.objects[(VOLUMES.plural, None, kept)],
+        {"spec": {"claimRef": reference}, "status": {"phase": "Bound"}},
+    )
+    (outcome,) = shop.swap().undo([Undo("data")])
+    assert "is not retained any more, or in use" in str(outcome)
 
 
 def test_an_owner_that_went_meanwhile_is_left_out_of_the_claim() -> None:
