@@ -389,9 +389,7 @@ class Running:
             from .exporting import needed as needed_by_exports
 
             needed = needed_by_exports(self._state, policy)
-        return Desired(
-            state="pruned", owner=policy.name, retention=policy.retention, match=policy.match, needed=needed
-        )
+        return Desired(state="pruned", owner=policy.name, retention=policy.retention, match=policy.match, needed=needed)
 
     def _prune(self) -> None:
         if not self._policy.retention.has_no_rule:

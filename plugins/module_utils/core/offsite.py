@@ -96,7 +96,7 @@ def bookmarked(name: str) -> tuple[str, str] | None:
 
 def steps_to(
     source: Sequence[Point], there: Sequence[Point], newest_only: bool = False, force: bool = False
-) -> Union[Steps, Diverged]:
+) -> Union[Steps, Diverged]:  # noqa: UP007 - Python 3.9
     """Return the streams for a dataset that is received elsewhere.
 
     Args:

@@ -133,8 +133,8 @@ class Repository:
     def backup(self, target: str, name: str, created: str, path: str, ignore_ctime: bool) -> dict[str, int]:
         """Back up what stands at ``path``; return how many bytes were looked at and added.
 
-        ``created`` is the snapshot's time as restic takes it. ``ignore_ctime``: a hard link to an unchanged file is made
-        in each snapshot, which changes that and nothing else. Raises ToolError; what it could not read is not kept.
+        ``created`` is the snapshot's time as restic takes it. ``ignore_ctime``: each snapshot makes a hard link to an
+        unchanged file, which changes that and nothing else. Raises ToolError; what it could not read is not kept.
         """
         attempt = f"export {target} {name} to {self.destination.name}"
         tags = self._tags(target=target, name=name)

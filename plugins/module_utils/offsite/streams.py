@@ -45,7 +45,7 @@ class _Program:
         if program is None:
             raise ToolError(attempt, f"the program {argv[0]} is not there", f"install {argv[0]}, and try again")
         self.argv = argv
-        self._words = tempfile.TemporaryFile()  # pylint: disable=consider-using-with
+        self._words = tempfile.TemporaryFile()  # noqa: SIM115  # pylint: disable=consider-using-with
         self.process = subprocess.Popen(  # pylint: disable=ansible-bad-function,consider-using-with
             [program, *argv[1:]],
             stdin=stdin,
@@ -111,7 +111,8 @@ def pump(
         if not isinstance(consumer, int):
             reader = _Program(consumer, subprocess.PIPE, subprocess.DEVNULL, attempt)
             started.append(reader)
-        assert not isinstance(stdin, int)
+        if isinstance(stdin, int):
+            raise ValueError("there is neither a program nor a pipe to read from")
         flow = _Flow(stdin, _pipe(reader.process.stdin) if reader else None, sink, bandwidth, told, stall)
         trouble = flow.run()
         if reader is not None:
@@ -132,7 +133,8 @@ def pump(
 
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
-    assert pipe is not None
+    if pipe is None:
+        raise ValueError("the program was started without a pipe")
     return pipe
 
 
@@ -193,11 +195,11 @@ class _Flow:
             if self._file is not None:
                 left = left[os.write(self._file, left) :]
                 continue
-            assert self._pipe is not None
-            if not _ready(self._pipe, selectors.EVENT_WRITE, self._stall):
+            pipe = _pipe(self._pipe)
+            if not _ready(pipe, selectors.EVENT_WRITE, self._stall):
                 return f"nothing was taken for {self._stall:g} s"
             try:
-                left = left[os.write(self._pipe.fileno(), left) :]
+                left = left[os.write(pipe.fileno(), left) :]
             except BlockingIOError:
                 continue
             except BrokenPipeError:

@@ -113,7 +113,7 @@ class Side(Zfs):
         return found
 
     def all_bookmarks(self, datasets: Sequence[str], recursive: bool) -> list[tuple[str, str]]:
-        """Return dataset and name of each bookmark of these datasets, and of those below them; missing ones have none."""
+        """Return dataset and name of each bookmark of these datasets and of those below; missing ones have none."""
         attempt = f"list the bookmarks of {', '.join(datasets[:5])}"
         depth = ["-r"] if recursive else ["-d", "1"]
         found = self.list_those_there(("name",), datasets, attempt, *depth, kinds="filesystem,volume,bookmark")
