@@ -161,8 +161,12 @@ def test_a_driver_whose_pods_do_not_start_is_named_with_what_kubernetes_says(pla
     assert kinds(lab.call("csi_driver_layout", **place.asked(wait=False))) == TARGETS
     for kind in ("ReplicaSet", "DaemonSet"):
         lab.until(lambda kind=kind: failures(lab, place.namespace, kind), f"the {kind} gets no pods")
-    deployment = lambda: place.get("deployment")["status"].get("conditions")  # noqa: E731
-    lab.until(lambda: any(each["type"] == "ReplicaFailure" for each in deployment() or ()), "the Deployment is told")
+
+    def is_told():
+        conditions = place.get("deployment")["status"].get("conditions") or ()
+        return any(each["type"] == "ReplicaFailure" for each in conditions)
+
+    lab.until(is_told, "the Deployment is told")
     with pytest.raises(Failed) as raised:
         lab.call("csi_driver_layout", **place.asked(wait_timeout=1))
     said, where = str(raised.value), place.namespace

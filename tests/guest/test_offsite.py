@@ -73,7 +73,10 @@ sed 's/^/localhost /' /etc/ssh/ssh_host_ed25519_key.pub > {hosts}
 chmod 666 /dev/zfs
 zfs allow -u backup {allowed} two/remote
 """
-ALLOWED = "create,mount,receive,send,readonly,canmount,mountpoint,sharenfs,sharesmb,compression,recordsize,userprop,keylocation"
+ALLOWED = (
+    "create,mount,receive,send,readonly,canmount,mountpoint,"
+    "sharenfs,sharesmb,compression,recordsize,userprop,keylocation"
+)
 
 
 @pytest.fixture(scope="module")
