@@ -208,7 +208,7 @@ def _stores(policies: Sequence[Mapping[str, Any]], stats: Mapping[str, Any]) -> 
 def _apart(
     policy: Mapping[str, Any], target: Mapping[str, Any], store: str, stats: Mapping[str, Any]
 ) -> Iterator[Point]:
-    todo = "keep copies elsewhere: see docs/strategies.md"
+    todo = "keep copies elsewhere: see docs/offsite.md"
     for data in _data(target):
         ends = [stats.get(path, {}) for path in (store, data)]
         if not all(end.get("exists") for end in ends):
