@@ -131,7 +131,8 @@ def proxmox() -> Iterator[Proxmox]:
             name: {**LOCAL, "ansible_remote_tmp": f"{folder}/.tmp", "pve_node_name": name, "pve_path": folder}
             for name, folder in told["programs"].items()
         }
-        tool = str(pathlib.Path(next(iter(told["programs"].values())), "pve-test-server"))
+        first, *_others = told["programs"].values()
+        tool = str(pathlib.Path(first, "pve-test-server"))
         yield Proxmox({f"PROXMOX_{name}": str(told[key]) for name, key in names.items()}, nodes, tool)
         assert process.stdin
         process.stdin.close()

@@ -178,6 +178,7 @@ def _check_zfs(read: Reader, params: dict[str, Any]) -> None:
     values: dict[str, Any] = {}
     for name, key in _SSH.items():
         value = ssh.get(name)
+        # pylint: disable-next=isinstance-second-argument-not-valid-type
         wrong = value is not None and (not isinstance(value, key.kind) or isinstance(value, bool))
         if wrong or (key.required and not value):
             read.fault(f"ssh.{name}", f"it has to be {key.words}" if wrong else "it is missing")
