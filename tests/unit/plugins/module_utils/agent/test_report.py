@@ -108,6 +108,19 @@ def test_what_an_export_still_needs_is_neither_going_nor_late(host):
     assert [line.rsplit(" ", 1)[1] for line in late] == ["0.0"]
 
 
+def test_an_export_that_failed_is_a_warning(host, capsys):
+    password = host.folder / "password"
+    password.write_text("secret")
+    password.chmod(0o600)
+    export = {"kind": "restic", "repository": str(host.folder / "missing"), "password_file": str(password)}
+    host.policy["export"] = [export]
+    host.call("run", "dev")
+    assert host.call("export", "dev")[0] == 1
+    code, text = host.call("report", "--check")
+    assert code == 1
+    assert "The last export, begun at" in text
+
+
 def test_a_run_that_failed_is_a_warning_with_its_sentence(host):
     host.call("run", "dev")
     host.policy["hooks"] = [{"kind": "command", "name": "x", "before": ["false"], "after": ["true"]}]
