@@ -338,6 +338,7 @@ def shown(argv: Sequence[str]) -> str:
 
 
 def ending(code: int) -> str:
+    """Return in words how a program ended that ended with this code, as subprocess has it."""
     if code >= 0:
         return f"failed with exit code {code}"
     try:

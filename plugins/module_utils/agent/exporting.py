@@ -33,7 +33,7 @@ from ..core.offsite import (
 from ..core.retention import RetentionPolicy
 from ..core.snapshot import Snapshot
 from ..core.units import format_size
-from ..engine.policy import Policy
+from ..engine.policy import Policy, Target
 from ..interrupts import Interrupts
 from ..offsite import streams, zfs
 from ..offsite.files import Folder
@@ -85,17 +85,17 @@ def found_targets(
     return found
 
 
-def needed(state: State, policy: Policy) -> dict[tuple[str, str], str]:
-    """Return the snapshots that the keep rules leave alone, with the reason, by target and name.
+def needed(state: State, policy: Policy, targets: Sequence[Target]) -> dict[tuple[str, str], str]:
+    """Return the snapshots of these targets that the keep rules leave alone, with the reason, by target and name.
 
     They are the last ones that a destination holds as well, and those that an export is sending, or was when it was
     killed. Raises ToolError.
     """
     streamed = [each.name for each in policy.exports if each.kind in ("zfs", "file")]
     found: dict[tuple[str, str], str] = {}
-    datasets = [name for each in policy.targets if each.backend == "zfs" for name in each.params["dataset"]]
+    datasets = [name for each in targets if each.backend == "zfs" for name in each.params["dataset"]]
     if streamed and datasets:
-        recursive = any(each.params["recursive"] for each in policy.targets if each.backend == "zfs")
+        recursive = any(each.params["recursive"] for each in targets if each.backend == "zfs")
         marks = zfs.Side().all_bookmarks(datasets, recursive)
         found = {(f"zfs:{dataset}", name): why for (dataset, name), why in needed_names(marks, streamed).items()}
     mark = state.mark(f"{policy.name}.export").read() if policy.exports else None

@@ -162,7 +162,7 @@ def in_detail(task: Task, now: Callable[[], int]) -> dict[str, Any]:
 
 def _seen(task: Task, now: Callable[[], int], detailed: bool = False) -> dict[str, Any]:
     """Return what there is of the targets, as JSON can hold it. Raises RestorePointError."""
-    policy, target, folder = task
+    policy, target, _folder = task
     found = members(policy, [target], now)
     several = Several(found)
     desired = everything(policy)
@@ -170,7 +170,7 @@ def _seen(task: Task, now: Callable[[], int], detailed: bool = False) -> dict[st
     due = policy.last_due(moment)
     several.check(desired)
     with several.session(writing=False):
-        situations = _spared(policy, folder, several.situations(desired))
+        situations = _spared(task, several.situations(desired))
         surveys = [
             survey(each, policy.name, policy.retention, policy.match, moment, moment - _DAY if due is None else due)
             for each in situations
@@ -186,14 +186,15 @@ def _seen(task: Task, now: Callable[[], int], detailed: bool = False) -> dict[st
     }
 
 
-def _spared(policy: Policy, folder: str, situations: Sequence[Situation]) -> Sequence[Situation]:
+def _spared(task: Task, situations: Sequence[Situation]) -> Sequence[Situation]:
     """Return what is there, and as in use what exports still need: a prune passes it over, so it is not late."""
+    policy, target, folder = task
     if not policy.exports or not folder:
         return situations
     from .exporting import needed
 
     try:
-        needs = needed(State(folder), policy)
+        needs = needed(State(folder), policy, [target])
     except StoreError:
         return situations  # Whoever asked says that the folder cannot be used.
 

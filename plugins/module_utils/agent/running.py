@@ -388,7 +388,7 @@ class Running:
         if policy.exports:
             from .exporting import needed as needed_by_exports
 
-            needed = needed_by_exports(self._state, policy)
+            needed = needed_by_exports(self._state, policy, policy.targets)
         return Desired(state="pruned", owner=policy.name, retention=policy.retention, match=policy.match, needed=needed)
 
     def _prune(self) -> None:

@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..kube import KubeClient
-from ..kube_login import KubeError
-from ..kube_resources import CSI_NODES, DRIVERS, NAMESPACES, STATEFUL_SETS, Resource
+from ..kube_resources import CSI_NODES, DRIVERS, NAMESPACES, STATEFUL_SETS
 from .csi_driver import ROLE, SOURCES, WORKLOADS, cannot_restore, images, images_in
 from .csi_facts import manager_of
 from .csi_manifests import DIGEST, LABEL, ManifestObject, differs
@@ -49,7 +48,7 @@ class DriverFacts:
 
 def find(client: KubeClient, driver: str) -> Found | None:
     """Return the driver, as its CSIDriver tells; None where the cluster has none of that name."""
-    item = _get(client, DRIVERS, None, driver)
+    item = client.find(f"{_ATTEMPT} ({DRIVERS.kind} {driver})", DRIVERS, None, driver)
     if item is None:
         return None
     metadata = item["metadata"]
@@ -61,7 +60,8 @@ def read(client: KubeClient, found: Found | None, objects: Sequence[ManifestObje
     """Return what is there of the objects, and of somebody else's driver which images run."""
     there = {}
     for each in objects:
-        present = _get(client, each.resource, each.namespace, each.name)
+        attempt = f"{_ATTEMPT} ({each.resource.kind} {each.name})"
+        present = client.find(attempt, each.resource, each.namespace, each.name)
         if present is not None:
             there[each.target] = present
     theirs: tuple[str, ...] = ()
@@ -83,15 +83,6 @@ def registered(client: KubeClient, driver: str) -> list[str]:
         for each in (node.get("spec") or {}).get("drivers") or []
         if each.get("name") == driver
     ]
-
-
-def _get(client: KubeClient, resource: Resource, namespace: str | None, name: str) -> Mapping[str, Any] | None:
-    try:
-        return client.get(f"{_ATTEMPT} ({resource.kind} {name})", resource, namespace, name)
-    except KubeError as error:
-        if error.status != 404:
-            raise
-    return None
 
 
 def make_plan(driver: str, objects: Sequence[ManifestObject], facts: DriverFacts) -> Plan:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any, Callable
 
 from ..kube import KubeClient
-from ..kube_login import KubeError
 from ..kube_resources import DAEMON_SETS, DRIVERS, PODS
 from .csi_apply import NotReady, is_ready, troubles, why_not
 from .csi_driver import WORKLOADS
@@ -76,11 +75,7 @@ class DriverWaiter:
         return {"kind": each.resource.kind, **item}
 
     def _missing(self) -> str | None:
-        try:
-            self.client.get(self._attempt, DRIVERS, None, self.driver)
-        except KubeError as error:
-            if error.status != 404:
-                raise
+        if self.client.find(self._attempt, DRIVERS, None, self.driver) is None:
             return f"there is no CSIDriver {self.driver} yet, which its operator makes"
         return None
 

@@ -294,12 +294,7 @@ class ClassTest:
 
     def _get(self, resource: Resource, name: str, namespace: str | None = "") -> Item | None:
         place = self._wanted.namespace if namespace == "" else namespace
-        try:
-            return self._client.get(f"look at {resource.kind} {name}", resource, place, name)
-        except KubeError as error:
-            if error.status != 404:
-                raise
-        return None
+        return self._client.find(f"look at {resource.kind} {name}", resource, place, name)
 
     def _place(self, name: str) -> str:
         return f"{self._wanted.namespace}/{name}"
