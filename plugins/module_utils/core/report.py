@@ -162,14 +162,15 @@ def report(host: str, facts: Facts, known: Mapping[str, Known], troubles: Sequen
     storages = _storages(facts.looks, problems)
     _share(policies)
     status = worst(each["level"] for each in problems.found)
+    told = problems.bounded()
     return {
         "format": FORMAT,
         "host": host,
         "generated": timestamp(facts.now),
         "seconds": round(facts.seconds, 3),
         "status": status,
-        "summary": _summary(problems.bounded(), policies),
-        "problems": problems.bounded(),
+        "summary": _summary(told, policies),
+        "problems": told,
         "policies": sorted(policies, key=lambda each: (_rank(each["status"]), each["name"])),
         "storages": storages,
     }

@@ -46,6 +46,8 @@ def test_all_of_it_arrives_with_its_digest(source, tmp_path, bandwidth):
 @pytest.mark.parametrize("tool", ["gzip", "zstd", "lz4"])
 def test_what_was_compressed_on_the_way_into_a_file_is_the_same(source, tmp_path, tool):
     if not any(os.access(os.path.join(folder, tool), os.X_OK) for folder in os.get_exec_path()):
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI has to offer {tool}")
         pytest.skip(f"{tool} is not installed")
     packed = tmp_path / "packed"
     with open(packed, "wb") as out:
