@@ -107,7 +107,7 @@ def no_renameat2() -> None:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of what a killed child leaves behind, instead of init: see ``PR_SET_CHILD_SUBREAPER`` in prctl(2)."""
+    """Become the parent of what a killed child leaves behind: ``PR_SET_CHILD_SUBREAPER`` of prctl(2)."""
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")
 
@@ -127,7 +127,7 @@ class Child:
     others: frozenset[int]
 
     def kill_after(self, seconds: float) -> bool:
-        """Kill it after that time, and let a tool that it had started come to its end; say whether it was still running."""
+        """Kill it after that time, and let a tool that it had started end; say whether it was still running."""
         time.sleep(seconds)
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
