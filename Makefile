@@ -9,7 +9,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/restorepoint
 NOX := $(PYTHON) tools/run_nox.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test units matrix sanity integration molecule lab lint format types ansible-lint licence importer \
+.PHONY: help demo test units runner matrix sanity integration molecule lab lint format types ansible-lint licence importer \
 	docs changelog bench bench-pve bench-csi bench-agent pythons clean guest guest-reset guest-stop guest-ssh guest-tests cluster \
 	cluster-reset cluster-stop cluster-tests agent report-page pictures
 
@@ -39,6 +39,9 @@ integration: ## ansible-test integration
 
 molecule: ## Every molecule scenario
 	@$(NOX) --session molecule -- $(ARGS)
+
+runner: ## Playbooks under ansible-runner, as AWX runs them; what AWX is set up with; execution environments
+	@$(NOX) --session runner -- $(ARGS)
 
 lab: ## Tests on real filesystems (loop devices, root), and long ones of faults
 	@$(NOX) --session lab -- $(ARGS)

@@ -130,9 +130,9 @@ def types(session: nox.Session) -> None:
     run(session, CHECKOUT, tools, *mypy, "noxfile.py", "tools", env={"MYPYPATH": "tools"})
 
 
-def pytest(session: nox.Session, folder: str, *options: str) -> None:
+def pytest(session: nox.Session, folder: str, *options: str, tools: pathlib.Path | None = None) -> None:
     """Run pytest on a folder, or on what the arguments name, on the newest ansible-core and Python there is."""
-    tools = ansible_with("pytest", *unit_packages())
+    tools = tools or ansible_with("pytest", *unit_packages())
     named = [word for word in session.posargs if not word.startswith("-") and (CHECKOUT / word.split("::")[0]).exists()]
     command = ["python", "-m", "pytest", "-q", "-rfEs", "-p", "no:cacheprovider", "--import-mode=importlib", *options]
     env = {
@@ -177,6 +177,13 @@ def pictures(session: nox.Session) -> None:
 def guest_tests(session: nox.Session) -> None:
     """Run the tests in the guest, on real LVM and ZFS; arguments go to pytest. tools/run_nox.py adds it to the rest."""
     pytest(session, "tests/guest")
+
+
+@nox.session(venv_backend="none")
+def runner(session: nox.Session) -> None:
+    """Run the playbooks under ansible-runner as AWX does, and check what AWX is set up with; arguments go to pytest."""
+    tools = ansible_with("runner", *unit_packages(), *requirements("tests/runner/requirements.txt"))
+    pytest(session, "tests/runner", f"-n{os.cpu_count() or 1}", "--dist=loadfile", tools=tools)
 
 
 def ansible_tests() -> list[str]:

@@ -452,6 +452,7 @@ class Cluster:
                 f"--service-account-key-file={pki}/accounts.pub", "--service-cluster-ip-range=10.96.0.0/24",
                 f"--service-account-signing-key-file={pki}/accounts.key", "--profiling=false",
                 "--service-account-issuer=https://kubernetes.default.svc", f"--cert-dir={pki}",
+                "--allow-privileged=true",  # as every cluster has it that runs CSI drivers
             ],
             "kube-controller-manager": [
                 kubeconfig, f"--service-account-private-key-file={pki}/accounts.key", f"--root-ca-file={self.ca}",

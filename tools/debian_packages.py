@@ -21,6 +21,7 @@ PROGRAMS = {
     "getfattr": "attr",
     "git": "git",
     "losetup": "mount",
+    "lz4": "lz4",
     "mandoc": "mandoc",
     "mariadbd": "mariadb-server",
     "mkfs.ext4": "e2fsprogs",
@@ -32,6 +33,7 @@ PROGRAMS = {
     "setcap": "libcap2-bin",
     "setfacl": "acl",
     "zsh": "zsh",
+    "zstd": "zstd",
 }
 
 

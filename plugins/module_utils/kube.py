@@ -122,6 +122,17 @@ class KubeClient:
         call = _Call("get", resource, namespace, name, subresource=subresource)
         return self._repeated(attempt, call, lambda: self._ask(call))
 
+    def find(
+        self, attempt: str, resource: Resource, namespace: str | None = None, name: str = ""
+    ) -> dict[str, Any] | None:
+        """Return one object, None where there is none. See get."""
+        try:
+            return self.get(attempt, resource, namespace, name)
+        except KubeError as error:
+            if error.status != 404:
+                raise
+        return None
+
     def list_objects(
         self,
         attempt: str,

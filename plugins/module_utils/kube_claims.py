@@ -120,11 +120,9 @@ def _claims(client: KubeClient, namespace: str, names: Sequence[str], selector: 
     """Fetch one claim by name, or list those of the namespace that match."""
     if len(names) == 1:
         attempt = f"look up claim {namespace}/{names[0]}"
-        try:
-            return [client.get(attempt, CLAIMS, namespace, name=names[0])]
-        except KubeError as error:
-            if error.status != 404:
-                raise
+        found = client.find(attempt, CLAIMS, namespace, names[0])
+        if found is not None:
+            return [found]
         raise missing_claim(namespace, names[0], _existing(client, namespace))
     return _items(client, f"list the claims of namespace {namespace!r}", CLAIMS, namespace, selector)
 
@@ -146,11 +144,9 @@ def _volumes(client: KubeClient, wanted: set[str]) -> dict[str, Any]:
         return {name: each for name, each in named if name in wanted}
     volumes = {}
     for name in sorted(wanted):
-        try:
-            volumes[name] = client.get(f"look up volume {name!r}", VOLUMES, name=name)
-        except KubeError as error:
-            if error.status != 404:
-                raise
+        volume = client.find(f"look up volume {name!r}", VOLUMES, name=name)
+        if volume is not None:
+            volumes[name] = volume
     return volumes
 
 

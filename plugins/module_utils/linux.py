@@ -44,6 +44,10 @@ _NARROW = {"x86_64": "i686", "i386": "i686", "i586": "i686", "aarch64": "armv7l"
 _IOPRIO_WHO_PROCESS = 1
 _IOPRIO_IDLE = 3 << 13
 
+# From linux/sched.h and linux/mount.h.
+_CLONE_NEWNS = 0x20000
+_MS_REC, _MS_PRIVATE = 1 << 14, 1 << 18
+
 
 def renameat2(olddirfd: int, old: Name, newdirfd: int, new: Name, flags: int) -> None:
     """Rename ``old`` (relative to ``olddirfd``) to ``new``, as renameat2(2).
@@ -93,6 +97,17 @@ def set_idle_priority() -> bool:
     except OSError:
         return False
     return bool(result == 0)
+
+
+def unshare_mounts() -> None:
+    """Give this process, and what it starts, mounts of its own: they are gone when it ends, however that happens.
+
+    What others mount meanwhile is not seen. Raises OSError: EPERM where this user may not.
+    """
+    if _kernel_call("unshare")(_CLONE_NEWNS) != 0:
+        raise _os_error(ctypes.get_errno())
+    if _kernel_call("mount")(b"none", b"/", None, ctypes.c_ulong(_MS_REC | _MS_PRIVATE), None) != 0:
+        raise _os_error(ctypes.get_errno())
 
 
 def raise_open_file_limit(wanted: int = 65536) -> int:

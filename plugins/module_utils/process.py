@@ -19,7 +19,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import IO, Callable, NamedTuple
 
 from .core.errors import ToolError
@@ -63,6 +63,8 @@ def run(
     ok: Container[int] = (0,),
     stderr_bytes: int = KEPT_STDERR,
     keep: Sequence[int] = (),
+    only_environment: Mapping[str, str] | None = None,
+    secrets: Sequence[str] = (),
 ) -> Completed:
     """Run a program and return what it printed.
 
@@ -76,6 +78,8 @@ def run(
         stderr_bytes: so much of the end of stderr is kept, where it is read for more than a message.
         keep: open files that the program keeps until it ends, even when this process dies before: those of locks. The
             last becomes its stdin where there is no input, since LVM closes all others.
+        only_environment: all of its environment beside LC_ALL and PATH, instead of ours.
+        secrets: texts that no message may show.
 
     Raises ToolError when the program is missing, cannot be started, ends with another exit code, outlives its timeout
     or prints more than MAX_STDOUT. The message shows the command and the last lines of its own words.
@@ -91,20 +95,23 @@ def run(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             pass_fds=keep if input is not None else keep[:-1],
-            env=_environment(),
+            env=environment(only_environment),
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ToolError(attempt, f"`{_shown(argv)}` could not be started: {reason}", remedy) from error
+        raise ToolError(attempt, f"`{shown(argv)}` could not be started: {reason}", remedy) from error
     conversation = _Conversation(process, (input or "").encode("utf-8", "surrogateescape"), stderr_bytes)
     with conversation:
         trouble = conversation.hold(timeout)
     if trouble is None and process.returncode not in ok:
-        trouble = _ending(process.returncode)
+        trouble = ending(process.returncode)
     stdout, stderr = _text(conversation.stdout), _text(conversation.stderr)
     if trouble is not None:
-        raise ToolError(attempt, f"`{_shown(argv)}` {trouble}: {_last_words(stderr, stdout)}", remedy)
+        words = f"`{shown(argv)}` {trouble}: {last_words(stderr, stdout)}"
+        for secret in sorted(filter(None, secrets), key=len, reverse=True):
+            words = words.replace(secret, "***")
+        raise ToolError(attempt, words, remedy)
     return Completed(stdout, stderr, process.returncode)
 
 
@@ -121,7 +128,7 @@ class Dialogue:
         program = find_program(argv[0])
         if program is None:
             raise ToolError(attempt, f"the program {argv[0]} is not there", f"install {argv[0]}, and try again")
-        self._shown, self._attempt, self._remedy = _shown(argv), attempt, remedy
+        self._shown, self._attempt, self._remedy = shown(argv), attempt, remedy
         self._said, self._complained = b"", bytearray()
         try:
             self._process = subprocess.Popen(  # pylint: disable=ansible-bad-function,consider-using-with
@@ -129,7 +136,7 @@ class Dialogue:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=_environment(),
+                env=environment(),
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:
@@ -161,7 +168,7 @@ class Dialogue:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     self._process.wait(left)
                 code = self._process.returncode
-                raise self._error("says nothing any more" if code is None else _ending(code))
+                raise self._error("says nothing any more" if code is None else ending(code))
 
     def _hear(self, seconds: float) -> bool:
         """Read what it says, waiting that long for it; say whether it can still say something."""
@@ -184,7 +191,7 @@ class Dialogue:
         return True
 
     def _error(self, trouble: str) -> ToolError:
-        words = _last_words(_text(self._complained), "")
+        words = last_words(_text(self._complained), "")
         return ToolError(self._attempt, f"`{self._shown}` {trouble}: {words}", self._remedy)
 
     def end(self, timeout: float) -> None:
@@ -195,7 +202,7 @@ class Dialogue:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout)
         if self._process.returncode is None:
-            _stop(self._process)
+            stop(self._process)
         for pipe in (self._process.stdout, self._process.stderr):
             if pipe is not None:
                 pipe.close()
@@ -220,7 +227,7 @@ class _Conversation:
 
     def __exit__(self, *_unused: object) -> None:
         if self.process.returncode is None:
-            _stop(self.process)
+            stop(self.process)
         for key in list(self._selector.get_map().values()):
             self._close(key.data[0])
         self._selector.close()
@@ -284,7 +291,7 @@ class _Conversation:
         return len(self._pending) > 0
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def stop(process: subprocess.Popen[bytes]) -> None:
     """Stop a process and all of its group: first politely, then by force.
 
     The process is not reaped before the last signal: until then nobody else can get its group's number. One that even
@@ -311,18 +318,18 @@ def _search_path() -> str:
     return os.pathsep.join([*folders, *SYSTEM_FOLDERS])
 
 
-def _environment() -> dict[str, str]:
-    """Return our environment, with messages and numbers in the C locale so that they can be parsed."""
-    environment = dict(os.environ, LC_ALL="C", PATH=_search_path())
-    environment.pop("LANGUAGE", None)
-    return environment
+def environment(only: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return our environment, or only that given, with messages in the C locale so that they can be parsed."""
+    found = dict(os.environ if only is None else only, LC_ALL="C", PATH=_search_path())
+    found.pop("LANGUAGE", None)
+    return found
 
 
 def _text(output: bytearray) -> str:
     return output.decode("utf-8", "surrogateescape")
 
 
-def _shown(argv: Sequence[str]) -> str:
+def shown(argv: Sequence[str]) -> str:
     """Return the command as one could type it, cut where it is long: a batch may name a thousand volumes."""
     command = _printable(shlex.join(argv))
     if len(command) <= _COMMAND_CHARACTERS:
@@ -330,7 +337,8 @@ def _shown(argv: Sequence[str]) -> str:
     return f"{command[:_COMMAND_CHARACTERS]}... ({len(argv)} words)"
 
 
-def _ending(code: int) -> str:
+def ending(code: int) -> str:
+    """Return in words how a program ended that ended with this code, as subprocess has it."""
     if code >= 0:
         return f"failed with exit code {code}"
     try:
@@ -339,7 +347,7 @@ def _ending(code: int) -> str:
         return f"was ended by signal {-code}"
 
 
-def _last_words(stderr: str, stdout: str) -> str:
+def last_words(stderr: str, stdout: str) -> str:
     """Return the last lines of stderr, or of stdout where stderr has none, as one line."""
     for output in (stderr, stdout):
         lines = [_printable(line.strip()) for line in output[-KEPT_STDERR:].splitlines() if line.strip()]

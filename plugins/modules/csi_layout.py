@@ -271,6 +271,12 @@ options:
         that there are never two.
     type: bool
     default: false
+  expected_drivers:
+    description:
+      - Drivers whose classes are made though the cluster does not show them yet, because they are set up afterwards.
+    type: list
+    elements: str
+    default: []
   wait_timeout:
     description:
       - How many seconds to wait until the CRDs are established, and then until the controller's pods are ready.

@@ -497,7 +497,9 @@ class Lab:
             proxy.tell("call", verb=each, path="^(?!.*accessreviews)", times=proxy.EVER, after=after, function=kill)
         try:
             running.append(self.start(module, kubeconfig=self.through(proxy), **options))
-            return self.finished(running[0]) is None
+            ended = self.finished(running[0])
+            proxy.settle()
+            return ended is None
         finally:
             proxy.heal()
 

@@ -90,6 +90,8 @@ class Proxy:
         self._faults: list[Fault] = []
         self._watches: set[socket.socket] = set()
         self._lock = threading.Lock()
+        self._passing = 0
+        self._idle = threading.Condition(self._lock)
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(certificate, key)
         self._listener = _Listener(self, tls)
@@ -139,7 +141,26 @@ class Proxy:
                 each.shutdown(socket.SHUT_RDWR)
         return len(open_now)
 
+    def settle(self, seconds: float = 120.0) -> None:
+        """Wait until no request is on its way; watches are not waited for.
+
+        What a client that was killed has sent goes on to the server, and may get there long after it.
+        """
+        with self._idle:
+            assert self._idle.wait_for(lambda: not self._passing, seconds), "a request is still on its way"
+
     # For the handlers
+
+    @contextlib.contextmanager
+    def passing(self) -> Iterator[None]:
+        with self._idle:
+            self._passing += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._passing -= 1
+                self._idle.notify_all()
 
     def fault_for(self, verb: str, path: str) -> list[Fault]:
         with self._lock:
@@ -215,7 +236,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         agent = str(self.headers.get("User-Agent"))
         self._note = lambda status: proxy.note(Seen(verb, address.path, query, body, status, agent))
         try:
-            self._pass_on(verb, address.path, body, watch)
+            with contextlib.nullcontext() if watch else proxy.passing():
+                self._pass_on(verb, address.path, body, watch)
         except _Cut:
             self._note(0)
             self._reset()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import re
+import time
+from typing import Any
 
 import pytest
 
@@ -20,7 +22,7 @@ CLUSTER_SCOPED = (
 
 
 #: Options of calls that change something.
-CALLS = {
+CALLS: dict[str, dict[str, Any]] = {
     "group": {"name": "more", "group": True, "deletion_policy": "Delete"},
     "absent": {"name": "one", "state": "absent"},
     "pruned": {"state": "pruned", "keep": {"last": 1}, "min_age": "1s", "asides": {"last": 0}, "match": ["*"]},
@@ -76,6 +78,7 @@ def test_each_right_that_a_call_needs_is_named_when_it_alone_lacks(cluster, name
     cluster.claim(namespace, "data")
     for name in ("one", "two"):
         cluster.snapshot(namespace, "data", name)
+        time.sleep(2.1)  # so that each has an age of its own, and none is younger than min_age
     rights = Rights(cluster, namespace)
     given = {"namespace": namespace, "pvc": ["data"], "kubeconfig": rights.kubeconfig, **CALLS[call]}
     needed = denied(cluster, **given)  # with no right at all, all that lack are told at once

@@ -11,6 +11,7 @@ test_faults.py and test_scale.py.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import json
 import os
@@ -31,6 +32,8 @@ _CHANGES = (
     "mkdir", "rename", "link", "symlink", "unlink", "rmdir", "mknod", "utime", "chown", "chmod", "fchown", "fchmod",
     "write", "pwrite", "fsync", "ftruncate", "setxattr", "removexattr", "copy_file_range",
 )  # fmt: skip
+#: From linux/prctl.h.
+_PR_SET_CHILD_SUBREAPER = 36
 _PHASES = ("check", "session", "situations", "prepare", "commit", "undo", "abandon", "finish")
 
 
@@ -103,15 +106,16 @@ def no_renameat2() -> None:
     linux.renameat2 = refuse  # type: ignore[assignment]
 
 
-def programs_below(folder: pathlib.Path) -> list[str]:
-    """Return the command lines of programs, other than Pythons, that have a path in this folder as an argument."""
-    found = []
-    for line in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            words = line.read_bytes().decode(errors="replace").split("\0")
-            if "python" not in words[0] and any(word.startswith(f"{folder}/") for word in words[1:]):
-                found.append(" ".join(words))
-    return found
+def adopt_orphans() -> None:
+    """Become the parent of what a killed child leaves behind: ``PR_SET_CHILD_SUBREAPER`` of prctl(2)."""
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+def children() -> set[int]:
+    """Return the processes whose parent this process is."""
+    lists = (path.read_text() for path in pathlib.Path("/proc/self/task").glob("*/children"))
+    return {int(pid) for text in lists for pid in text.split()}
 
 
 @dataclass
@@ -120,13 +124,19 @@ class Child:
 
     pid: int
     reader: int
+    others: frozenset[int]
 
     def kill_after(self, seconds: float) -> bool:
-        """Kill it after that time; say whether it was still running."""
+        """Kill it after that time, and let a tool that it had started end; say whether it was still running."""
         time.sleep(seconds)
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
-        return self.wait() is None
+        killed = self.wait() is None
+        while orphans := children() - self.others:
+            for pid in orphans:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, 0)
+        return killed
 
     def wait(self) -> dict[str, Any] | None:
         """Return what it reported, or None where it was killed."""
@@ -150,10 +160,12 @@ def start(
 ) -> Child:
     """Start a module in a forked process, hostpath_snapshot unless told, after what ``prepare`` does in it."""
     reader, writer = os.pipe()
+    adopt_orphans()
+    others = frozenset(children())
     pid = os.fork()
     if pid:
         os.close(writer)
-        return Child(pid, reader)
+        return Child(pid, reader, others)
     report: dict[str, Any] = {"failed": True, "msg": "the child could not begin"}
     try:
         os.close(reader)

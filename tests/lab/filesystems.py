@@ -143,10 +143,18 @@ class Lab:
         folder.mkdir(mode=0o755)
         try:
             yield Place(kind, folder)
-        finally:
-            _unmount(folder)
-            empty_subvolumes(folder)
-            run("rm", "-rf", "--one-file-system", folder)
+        except BaseException:
+            # What went wrong is what is told, not what followed from it.
+            with contextlib.suppress(RuntimeError):
+                _clear(folder)
+            raise
+        _clear(folder)
+
+
+def _clear(folder: pathlib.Path) -> None:
+    _unmount(folder)
+    empty_subvolumes(folder)
+    run("rm", "-rf", "--one-file-system", folder)
 
 
 def empty_subvolumes(folder: pathlib.Path) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Callable, TextIO
 
 from ..core.errors import Blocked, InvalidInput, LockTimeout, RestorePointError
+from .offsite_options import add_options as add_offsite
 
 if TYPE_CHECKING:
     from ..engine.policy import Policy
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None, out: TextIO | None = None, clock: Ca
     options = parser().parse_args(argv)
     agent = Agent(options, out or sys.stdout, lambda: int(clock()))
     try:
-        return int(getattr(agent, options.command)())
+        return int(getattr(agent, {"import": "import_"}.get(options.command, options.command))())
     except Blocked as error:
         return _trouble(error, BLOCKED)
     except LockTimeout as error:
@@ -163,6 +164,7 @@ def parser() -> argparse.ArgumentParser:
     completion.add_argument("policy", nargs="?", help="whose restore points or targets are asked for")
     commands.add_parser("man", help="print the manual page", description="print the manual page, in roff")
     _add_watching(commands)
+    add_offsite(commands)
     return top
 
 
@@ -395,6 +397,72 @@ class Agent:
             kept = "all" if each["retention"] is None else each["retention"]
             self._say(f"{each['claim']} {each['frequency']}, {kept} kept{', due' if each['due'] else ''}")
         return OK
+
+    # -- off-site ------------------------------------------------------------------------------------------------------
+
+    def export(self) -> int:
+        """Bring restore points elsewhere. The worst that became of a policy is the exit code."""
+        from ..interrupts import Interrupts
+        from . import progress
+        from .exporting import Exporting
+
+        options, interrupts = self._options, Interrupts()
+        interrupts.install()
+        policies = self._named(options.policy)
+        policies = policies if options.policy else [each for each in policies if each.exports]
+        codes, records = [OK], []
+        for policy in policies:
+            exporting = Exporting(self._state(), policy, self._now, interrupts, progress.on(sys.stderr))
+            record = exporting.export(options.destination, options.force, options.wait)
+            records.append({**record, "results": exporting.results})
+            codes.append(_CODES[record["outcome"]])
+            if not options.json:
+                self._exported(exporting.results, record)
+            for warning in dict.fromkeys(exporting.warnings):
+                complain(f"warning: {warning}")
+            if record["outcome"] == "interrupted":
+                break
+        if options.json:
+            self._say_json(records)
+        return max(codes)
+
+    def _exported(self, results: Sequence[Mapping[str, Any]], record: Mapping[str, Any]) -> None:
+        for each in results:
+            words = [f"{each['destination']}: {each['target']} {each['action']}", each.get("name"), each.get("reason")]
+            self._say("; ".join(word for word in words if word))
+        reason = record.get("reason", "") if not results else ""
+        self._say("; ".join(word for word in (f"{record['policy']}: {record['outcome']}", reason) if word))
+
+    def import_(self) -> int:
+        """Show what a destination holds, or restore from it."""
+        from ..interrupts import Interrupts
+        from .importing import Importing
+
+        options, interrupts = self._options, Interrupts()
+        (policy,) = self._named([options.policy])
+        importing = Importing(self._state(), policy, options.destination, self._now)
+        given = [options.target, options.name, options.into]
+        if not any(given):
+            found = importing.holdings()
+            if options.json:
+                self._say_json(found)
+            for each in found if not options.json else ():
+                self._say(f"{each['created'] or '-'} {each['target']} {each['name']}")
+            return OK
+        if not all(given):
+            raise InvalidInput("import", "--target, --name and --into go together", "give all of them")
+        interrupts.install()
+        record = importing.restore(options.target, options.name, options.into, interrupts)
+        if options.json:
+            self._say_json(record)
+        else:
+            words = [
+                f"{policy.name}: {record['outcome']}",
+                f"{options.name} is in {options.into}",
+                record.get("reason"),
+            ]
+            self._say("; ".join(str(each) for each in words if each and (each is not words[1] or not words[2])))
+        return _CODES[record["outcome"]]
 
     # -- commands that look --------------------------------------------------------------------------------------------
 

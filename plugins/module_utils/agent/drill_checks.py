@@ -6,15 +6,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from .. import process
 from ..core.errors import RestorePointError
+from ..core.plan import belongs
 from ..core.snapshot import Snapshot, timestamp
 from ..core.units import format_duration, format_size
 from ..engine.drills import DrillRules
@@ -41,13 +41,7 @@ class Found:
 
 def newest(snapshots: Any, owner: str, match: Any) -> Snapshot | None:
     """Return the newest snapshot of a policy; ``match`` says by name which others count as its own."""
-    import fnmatch
-
-    own = [
-        each
-        for each in snapshots
-        if each.owner == owner or any(fnmatch.fnmatchcase(each.name, pattern) for pattern in match)
-    ]
+    own = [each for each in snapshots if belongs(each, owner, match)]
     return max(own, key=lambda each: each.order) if own else None
 
 
@@ -125,6 +119,7 @@ def command_fault(rules: DrillRules, restored: Restored, told: Mapping[str, str]
     """
     path = restored.path or restored.device
     variables = {
+        **os.environ,
         **told,
         "RESTOREPOINT_PATH": restored.path,
         "RESTOREPOINT_DEVICE": restored.device,
@@ -134,23 +129,8 @@ def command_fault(rules: DrillRules, restored: Restored, told: Mapping[str, str]
     if process.find_program(argv[0]) is None:
         return f"the program {argv[0]} of the check is not there"
     try:
-        with _environment(variables):
-            process.run(argv, timeout=rules.timeout, attempt="run the command", remedy="look at it")
+        attempt, remedy = "run the command", "look at it"
+        process.run(argv, timeout=rules.timeout, attempt=attempt, remedy=remedy, only_environment=variables)
     except RestorePointError as error:
         return f"the command of the drill: {error.reason}"
     return ""
-
-
-@contextlib.contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Let programs that are started in the block see these variables."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

@@ -11,6 +11,7 @@ gone. Called by `cli`.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -229,8 +230,6 @@ class _Stands(RestorePointError):
 
 def _own(snapshot: Snapshot) -> Snapshot:
     """Return a snapshot as its backend tells it, without the label that `Several` puts in front of its target."""
-    import dataclasses
-
     return dataclasses.replace(snapshot, target=snapshot.target.partition(":")[2])
 
 

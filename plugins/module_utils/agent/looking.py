@@ -22,13 +22,16 @@ import time
 from collections.abc import Sequence
 from typing import Any, Callable, NamedTuple, NoReturn
 
-from ..core.errors import RestorePointError
+from ..core.backend import Situation
+from ..core.errors import RestorePointError, StoreError
 from ..core.metrics import Look, Storage
 from ..core.report import detail
 from ..core.several import Several
+from ..core.snapshot import Snapshot
 from ..core.survey import from_fields, survey
 from ..engine.policy import Policy, Target
 from .running import everything, members
+from .state import State
 
 #: How many look at the same time.
 _AT_ONCE = 4
@@ -39,10 +42,11 @@ _DAY = 86400
 
 
 class Task(NamedTuple):
-    """Targets to look at: those of one policy on one backend, and in one store."""
+    """Targets to look at: those of one policy on one backend, and in one store; and the agent's folder."""
 
     policy: Policy
     target: Target
+    folder: str = ""
 
 
 class _Looking(NamedTuple):
@@ -158,7 +162,7 @@ def in_detail(task: Task, now: Callable[[], int]) -> dict[str, Any]:
 
 def _seen(task: Task, now: Callable[[], int], detailed: bool = False) -> dict[str, Any]:
     """Return what there is of the targets, as JSON can hold it. Raises RestorePointError."""
-    policy, target = task
+    policy, target, _folder = task
     found = members(policy, [target], now)
     several = Several(found)
     desired = everything(policy)
@@ -166,7 +170,7 @@ def _seen(task: Task, now: Callable[[], int], detailed: bool = False) -> dict[st
     due = policy.last_due(moment)
     several.check(desired)
     with several.session(writing=False):
-        situations = several.situations(desired)
+        situations = _spared(task, several.situations(desired))
         surveys = [
             survey(each, policy.name, policy.retention, policy.match, moment, moment - _DAY if due is None else due)
             for each in situations
@@ -180,6 +184,25 @@ def _seen(task: Task, now: Callable[[], int], detailed: bool = False) -> dict[st
             for each in (situations if detailed else ())
         ],
     }
+
+
+def _spared(task: Task, situations: Sequence[Situation]) -> Sequence[Situation]:
+    """Return what is there, and as in use what exports still need: a prune passes it over, so it is not late."""
+    policy, target, folder = task
+    if not policy.exports or not folder:
+        return situations
+    from .exporting import needed
+
+    try:
+        needs = needed(State(folder), policy, [target])
+    except StoreError:
+        return situations  # Whoever asked says that the folder cannot be used.
+
+    def spared(snapshot: Snapshot) -> Snapshot:
+        why = snapshot.in_use or needs.get((snapshot.target, snapshot.name))
+        return dataclasses.replace(snapshot, in_use=why)
+
+    return [dataclasses.replace(each, snapshots=tuple(map(spared, each.snapshots))) for each in situations]
 
 
 def storages(kind: str, backend: Any) -> list[Storage]:

@@ -93,7 +93,7 @@ def gather(
     except (RestorePointError, OSError) as error:
         readable = False
         troubles.append(str(error))
-    tasks = [Task(policy, target) for policy in found for target in policy.targets]
+    tasks = [Task(policy, target, folder) for policy in found for target in policy.targets]
     seen, more = looks(tasks, now, timeout, look)
     watched = [
         Watched(each.name, each.last_due(moment), dict(each.retention.rules), successes.get(each.name, 0))

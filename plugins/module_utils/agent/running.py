@@ -384,7 +384,12 @@ class Running:
 
     def _pruned(self) -> Desired:
         policy = self._policy
-        return Desired(state="pruned", owner=policy.name, retention=policy.retention, match=policy.match)
+        needed = {}
+        if policy.exports:
+            from .exporting import needed as needed_by_exports
+
+            needed = needed_by_exports(self._state, policy, policy.targets)
+        return Desired(state="pruned", owner=policy.name, retention=policy.retention, match=policy.match, needed=needed)
 
     def _prune(self) -> None:
         if not self._policy.retention.has_no_rule:

@@ -336,7 +336,7 @@ class Scratch:
     def _remove_claim(self) -> None:
         from ..backends.csi.objects import CLONE_OF, annotations_of
         from ..kube import KubeClient
-        from ..kube_login import KubeError, log_in_alone
+        from ..kube_login import log_in_alone
         from ..kube_resources import CLAIMS
 
         params, clone = self.place.params, self.place.clone
@@ -346,12 +346,9 @@ class Scratch:
         namespace, attempt = params["namespace"][0], f"remove the claim {params['namespace'][0]}/{clone}"
         deadline, asked = time.monotonic() + params["timeout"], False
         while True:
-            try:
-                found = client.get(attempt, CLAIMS, namespace, clone)
-            except KubeError as error:
-                if error.status == 404:
-                    return
-                raise
+            found = client.find(attempt, CLAIMS, namespace, clone)
+            if found is None:
+                return
             if CLONE_OF not in annotations_of(found):
                 raise RestorePointError(attempt, "it is not annotated as a clone", _FORBIDDEN)
             if not asked:

@@ -4,23 +4,17 @@
 
 """The options of csi_layout, and what they mean. Called by that module.
 
-Fetches the manifests it is told of, from files or URLs, and holds them to their checksums. May import ansible and what
-lies below.
+May import ansible and what lies below.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.urls import open_url
 
-from ..core.errors import InvalidInput, ToolError
 from ..kube import KubeClient
 from ..setup import csi, csi_facts, csi_plan
 from ..setup.csi_apply import Applier
@@ -30,10 +24,9 @@ from ..setup.plan import Plan, Step
 from .kubernetes import ARGUMENT_SPEC as KUBERNETES_SPEC
 from .kubernetes import connection_options
 from .layout import run_layout, unblocked
+from .manifests import SPEC as MANIFESTS_SPEC
+from .manifests import documents_of, sources_of
 
-#: Seconds to wait for an answer of a server of manifests, and the most that a manifest may hold (bytes).
-_FETCH_SECONDS = 30
-_LARGEST = 8_000_000
 _KIND = "CSI snapshots"
 _TEXT: dict[str, Any] = {"type": "str"}
 _NEEDED: dict[str, Any] = {"type": "str", "required": True}
@@ -52,7 +45,7 @@ _SNAPSHOT_CLASSES = _rows(
 )
 
 SPEC: dict[str, Any] = {
-    "manifests": _rows(source=_NEEDED, sha256=_TEXT),
+    "manifests": MANIFESTS_SPEC,
     "install_crds": {"type": "bool", "default": True},
     "install_controller": {"type": "bool", "default": True},
     "update": {"type": "bool", "default": False},
@@ -77,6 +70,7 @@ SPEC: dict[str, Any] = {
     "snapshot_classes": _SNAPSHOT_CLASSES,
     "group_snapshot_classes": _SNAPSHOT_CLASSES,
     "replace_default": {"type": "bool", "default": False},
+    "expected_drivers": {"type": "list", "elements": "str", "default": []},
     "wait_timeout": {"type": "int", "default": 180},
     **KUBERNETES_SPEC,
 }  # fmt: skip
@@ -89,13 +83,13 @@ def run() -> NoReturn:
 
     def plan() -> tuple[Applier, Plan, csi.Wanted]:
         wanted = csi.parse(module.params)
-        sources = _sources(module.params["manifests"])
+        sources = sources_of(module.params["manifests"])
         client = KubeClient(connection_options(module))
         cluster = csi_facts.read(client, wanted.controller, time.time())
         digest = digest_of(sources.values(), wanted.options)
         manifests = None
         if sources and csi_plan.needs_manifests(wanted, cluster, digest):
-            manifests = read_manifests(_documents(sources, more["downloads"]), wanted.options, digest)
+            manifests = read_manifests(documents_of(sources, more["downloads"]), wanted.options, digest)
             objects = csi_facts.read_objects(client, manifests) if wanted.controller else {}
             cluster = csi.with_objects(cluster, objects)
         _tell(module, more, cluster)
@@ -123,75 +117,3 @@ def _tell(module: AnsibleModule, more: dict[str, Any], cluster: csi.Cluster) -> 
     more["drivers_found"] = list(cluster.drivers)
     for warning in csi_plan.warnings(cluster):
         module.warn(warning)
-
-
-def _sources(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the SHA-256 sum of each source: as given, of a file as it is."""
-    found: dict[str, str] = {}
-    for row in rows:
-        source, given = row["source"], (row["sha256"] or "").lower()
-        attempt = f"read the manifest {source}"
-        if source in found:
-            raise InvalidInput(attempt, "it is named twice", "name it once")
-        if given and (len(given) != 64 or set(given) - set("0123456789abcdef")):
-            raise InvalidInput(attempt, f"{given!r} is no SHA-256 sum", "give the 64 digits that sha256sum prints")
-        if _is_url(source):
-            if not given:
-                raise InvalidInput(attempt, "it is a URL without sha256", "give the sum of the file you have looked at")
-            found[source] = given
-            continue
-        if not os.path.isabs(source):
-            raise InvalidInput(attempt, "it is neither an absolute path nor a URL", "give one of the two")
-        found[source] = hashlib.sha256(_checked(source, _read_file(source), given)).hexdigest()
-    return found
-
-
-def _is_url(source: str) -> bool:
-    return source.startswith(("https://", "http://"))
-
-
-def _checked(source: str, data: bytes, sha256: str) -> bytes:
-    is_ = hashlib.sha256(data).hexdigest()
-    if sha256 and is_ != sha256:
-        raise ToolError(
-            f"take the manifest {source}", f"its SHA-256 sum is {is_}, not {sha256}",
-            "look at what is in it before you trust it, and correct sha256",
-        )  # fmt: skip
-    return data
-
-
-def _read_file(path: str) -> bytes:
-    try:
-        with open(path, "rb") as stream:
-            return stream.read(_LARGEST)
-    except OSError as error:
-        words = error.strerror or str(error)
-        raise InvalidInput(f"read the manifest {path}", words, "name a file on the host that runs the module") from None
-
-
-def _download(url: str) -> bytes:
-    try:
-        with open_url(url, timeout=_FETCH_SECONDS, http_agent="restorepoint.core") as answer:
-            data: bytes = answer.read(_LARGEST)
-            return data
-    except Exception as error:  # urllib, ssl and Ansible each have their own
-        raise ToolError(
-            f"download the manifest {url}", " ".join(str(error).split()),
-            "see that this host reaches it, or name a copy under manifests",
-        ) from None  # fmt: skip
-
-
-def _documents(sources: Mapping[str, str], downloads: list[str]) -> list[Any]:
-    """Return all documents of the manifests. What was downloaded is added to ``downloads``."""
-    yaml = importlib.import_module("yaml")
-    documents: list[Any] = []
-    for source, sha256 in sources.items():
-        data = _checked(source, _download(source) if _is_url(source) else _read_file(source), sha256)
-        if _is_url(source):
-            downloads.append(source)
-        try:
-            documents += yaml.safe_load_all(data)
-        except yaml.YAMLError as error:
-            words = " ".join(str(error).split())
-            raise InvalidInput(f"read the manifest {source}", words, "name a file of YAML") from None
-    return documents

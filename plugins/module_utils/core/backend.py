@@ -105,7 +105,8 @@ class Desired:
     """What a caller asks for, whatever the backend. Durations are in seconds.
 
     ``description`` and ``labels`` are None where the caller did not give them: then what is there stays.
-    ``allowed`` holds the options that lift blockers, such as ``ignore_users``.
+    ``allowed`` holds the options that lift blockers, such as ``ignore_users``. ``needed`` are snapshots, by target and
+    name, that no keep rule removes, with the reason: a copy elsewhere goes on from them.
     """
 
     state: str
@@ -124,6 +125,7 @@ class Desired:
     retention: RetentionPolicy | None = None
     asides: RetentionPolicy | None = None
     match: tuple[str, ...] = ()
+    needed: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ OUTCOMES = ("done", "unchanged", "failed", "blocked", "busy", "interrupted", "ki
 #: Those after which all is as it should be.
 GOOD = ("done", "unchanged")
 #: The commands whose runs have a line. ``drill`` is a trial of a return.
-COMMANDS = ("run", "create", "prune", "rollback", "verify", "drill", "annotations")
+COMMANDS = ("run", "create", "prune", "rollback", "verify", "drill", "annotations", "export", "import")
 #: What is summed up, and where it stands in a line.
 SUMS = ("created", "removed", "copied_bytes", "freed_bytes")
 

@@ -290,11 +290,16 @@ def _prune_by(
             draft.change(DESTROY, situation, decision.name, decision.reason)
 
 
+def belongs(snapshot: Snapshot, owner: str | None, match: Iterable[str]) -> bool:
+    """Say whether a snapshot counts as its owner's: it is, or one of the patterns ``match`` fits its name."""
+    return snapshot.owner == owner or any(fnmatch.fnmatchcase(snapshot.name, each) for each in match)
+
+
 def point(desired: Desired, snapshot: Snapshot, own_only: bool) -> Point:
     """Describe a snapshot to the keep rules: only the owner's, and those that match, are candidates."""
     from .retention import Point
 
-    own = snapshot.owner == desired.owner or any(fnmatch.fnmatchcase(snapshot.name, each) for each in desired.match)
+    own = belongs(snapshot, desired.owner, desired.match)
     foreign = None if own or not own_only else f"owner {snapshot.owner or 'unknown'}"
     return Point(
         created=snapshot.created,
@@ -302,7 +307,7 @@ def point(desired: Desired, snapshot: Snapshot, own_only: bool) -> Point:
         name=snapshot.name,
         ready=snapshot.ready,
         held=snapshot.held,
-        in_use=snapshot.in_use,
+        in_use=snapshot.in_use or desired.needed.get((snapshot.target, snapshot.name)),
         foreign=foreign,
     )
 

@@ -33,7 +33,7 @@ TARGETS = 500
 #: So many times the same is said of different targets of one policy, and so many failed runs of a policy are told.
 SAID, FAILURES = 20, 5
 #: Commands whose last run is told; those of the first kind are work, those of the second prove what it made.
-WORK, PROOFS = ("run", "create", "prune", "rollback"), ("verify", "drill")
+WORK, PROOFS = ("run", "create", "prune", "rollback", "export"), ("verify", "drill")
 
 _HOUR, _DAY = 3600, 86400
 #: A run that is about to begin is not missed, as the alerts have it; and what is late by so much is.
@@ -162,14 +162,15 @@ def report(host: str, facts: Facts, known: Mapping[str, Known], troubles: Sequen
     storages = _storages(facts.looks, problems)
     _share(policies)
     status = worst(each["level"] for each in problems.found)
+    told = problems.bounded()
     return {
         "format": FORMAT,
         "host": host,
         "generated": timestamp(facts.now),
         "seconds": round(facts.seconds, 3),
         "status": status,
-        "summary": _summary(problems.bounded(), policies),
-        "problems": problems.bounded(),
+        "summary": _summary(told, policies),
+        "problems": told,
         "policies": sorted(policies, key=lambda each: (_rank(each["status"]), each["name"])),
         "storages": storages,
     }

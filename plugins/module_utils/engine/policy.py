@@ -17,10 +17,11 @@ from typing import Any, Callable
 
 from ..core.errors import InvalidInput, RestorePointError
 from ..core.names import check_owner
+from ..core.offsite import Destination
 from ..core.retention import RetentionPolicy, parse_policy
 from ..core.schedule import Calendar, latest, parse_calendar, parse_cron
 from ..core.units import parse_duration
-from . import hook_kinds
+from . import exports, hook_kinds
 from .drills import DrillRules, parse_drill
 from .spec import KEEP_SPEC
 
@@ -61,7 +62,7 @@ _CLAIMS = ("hostpath", "csi")
 _POLICY_KEYS = (
     *("name", "description", "targets", "schedule", "timezone", "keep", "min_keep", "min_age", "max_delete"),
     *("require_recent", "match", "only_if_changed", "hooks", "labels"),
-    *("drill",),
+    *("drill", "export"),
 )
 _HOOK_KEYS = {
     "command": ("kind", "name", "before", "after", "timeout"),
@@ -115,6 +116,7 @@ class Policy:
     hooks: tuple[Hook, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     drill: DrillRules | None = None
+    exports: tuple[Destination, ...] = ()
 
     def last_due(self, now: int) -> int | None:
         """Return the last moment at which it should have run, in seconds since the epoch; None without a schedule."""
@@ -268,6 +270,7 @@ def _policy(read: _Reader) -> Policy | None:
         hooks=_hooks(read, targets),
         labels=_labels(read),
         drill=_drill(read, targets),
+        exports=_exports(read, targets),
     )
     return policy if len(read.faults) == before else None
 
@@ -517,3 +520,12 @@ def _check_freeze(read: _Reader, hook: Hook, targets: Sequence[Target]) -> None:
     if any(target.backend == "btrfs" for target in targets):
         read.fault("kind", "a snapshot of Btrfs is written to the filesystem that would be frozen; "
                            "quiesce the application with a command instead")  # fmt: skip
+
+
+# -- exports -----------------------------------------------------------------------------------------------------------
+
+
+def _exports(read: _Reader, targets: Sequence[Target]) -> tuple[Destination, ...]:
+    raw = read.get("export", list, [], "a list")
+    readers = [_Reader(read.at(f"export[{number}]"), each, read.faults) for number, each in enumerate(raw)]
+    return exports.destinations(readers, [target.backend for target in targets])

@@ -68,7 +68,10 @@ def files() -> Iterator[tuple[str, bytes]]:
 
 
 def cache() -> pathlib.Path:
-    """Return the folder in which wheels are kept."""
+    """Return the folder in which wheels are kept. ``RESTOREPOINT_WHEELS`` names it, as execution environments do."""
+    named = os.environ.get("RESTOREPOINT_WHEELS")
+    if named:
+        return pathlib.Path(named)
     top = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return pathlib.Path(top) / "restorepoint" / "wheels"
 

@@ -77,7 +77,7 @@ class WantedClass:
 
 @dataclass(frozen=True)
 class Wanted:
-    """All that is asked for. ``digest`` marks the manifests and the options of the controller."""
+    """All that is asked for. ``expected`` are drivers that are taken as there, since they are set up afterwards."""
 
     crds: bool
     controller: bool
@@ -85,6 +85,7 @@ class Wanted:
     options: Controller
     classes: tuple[WantedClass, ...]
     replace_default: bool
+    expected: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,7 @@ def parse(params: Mapping[str, Any]) -> Wanted:
         options=Controller(params["controller_image"], replicas, tuple(params["controller_arguments"])),
         classes=classes,
         replace_default=params["replace_default"],
+        expected=tuple(params["expected_drivers"]),
     )
 
 

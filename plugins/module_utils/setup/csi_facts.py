@@ -53,7 +53,7 @@ def read(client: KubeClient, controllers: bool, now: float) -> Cluster:
     """
     crds = {}
     for name in (*SNAPSHOT_CRDS, *GROUP_CRDS):
-        found = _get(client, CRDS, None, name)
+        found = client.find(f"{_ATTEMPT} ({CRDS.kind} {name})", CRDS, None, name)
         if found is not None:
             crds[name] = found
     nodes = client.list_objects(_ATTEMPT, CSI_NODES).items
@@ -70,21 +70,15 @@ def read(client: KubeClient, controllers: bool, now: float) -> Cluster:
 
 def read_objects(client: KubeClient, manifests: Sequence[ManifestObject]) -> dict[str, Mapping[str, Any]]:
     """Return what is there of the manifests' objects but the CRDs, by their target."""
-    found = {}
+    found: dict[str, Mapping[str, Any]] = {}
     for each in manifests:
-        present = None if each.resource == CRDS else _get(client, each.resource, each.namespace, each.name)
+        if each.resource == CRDS:
+            continue
+        attempt = f"{_ATTEMPT} ({each.resource.kind} {each.name})"
+        present = client.find(attempt, each.resource, each.namespace, each.name)
         if present is not None:
             found[each.target] = present
     return found
-
-
-def _get(client: KubeClient, resource: Resource, namespace: str | None, name: str) -> Mapping[str, Any] | None:
-    try:
-        return client.get(f"{_ATTEMPT} ({resource.kind} {name})", resource, namespace, name)
-    except KubeError as error:
-        if error.status != 404:
-            raise
-    return None
 
 
 def _classes(client: KubeClient, resource: Resource, crds: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -182,7 +182,7 @@ def _plan_classes(plan: Plan, wanted: Wanted, crds: Sequence[ManifestObject], cl
     # Those that are no default any more come first, so that there are never two.
     for each in sorted(wanted.classes, key=lambda one: one.default is not False):
         resource = _served_resource(each.kind, crds, cluster)
-        if each.driver not in cluster.drivers:
+        if each.driver not in (*cluster.drivers, *wanted.expected):
             plan.block(each.target, *_no_driver(each.driver, cluster))
         crd = f"{resource.plural}.{resource.group}"
         if each.kind is not STORAGE and crd not in cluster.crds and not (wanted.crds and crd in planned):

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..kube import KubeClient
-from ..kube_login import KubeError
 from ..kube_resources import NAMESPACES, Resource
 from .csi_manifests import differs
 from .kubernetes_objects import KINDS, LABEL, Object, target_of
@@ -55,14 +54,10 @@ def read(client: KubeClient, namespace: str, wanted: Sequence[Object]) -> list[T
             found[there.key] = there
     for each in wanted:
         if (each.resource, each.namespace, each.name) not in found:
-            try:
-                item = client.get(_ATTEMPT, each.resource, each.namespace, each.name)
-            except KubeError as error:
-                if error.status != 404:
-                    raise
-                continue
-            there = There(each.resource, item)
-            found[there.key] = there
+            present = client.find(_ATTEMPT, each.resource, each.namespace, each.name)
+            if present is not None:
+                there = There(each.resource, present)
+                found[there.key] = there
     return list(found.values())
 
 

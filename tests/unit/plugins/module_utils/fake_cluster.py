@@ -276,7 +276,10 @@ class FakeCluster(FakeKube):
 
     def _patch(self, key: Key, patch: Mapping[str, Any]) -> dict[str, Any]:
         item = self.objects[key]
+        before = copy.deepcopy(item.get("spec"))
         merge(item, patch)
+        if "generation" in item["metadata"] and item.get("spec") != before:
+            item["metadata"]["generation"] += 1
         if item["metadata"].get("deletionTimestamp") and not item["metadata"].get("finalizers"):
             return self._gone(key)
         return self._tell("MODIFIED", key, next(self._numbers))

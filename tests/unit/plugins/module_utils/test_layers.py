@@ -4,7 +4,7 @@
 
 """Holds the layers of docs/architecture.md: imports point down only, and the core is pure.
 
-    plugins/modules -> bridge -> agent -> engine -> backends -> the doors (process.py, http.py, ...) -> core
+    plugins/modules -> bridge -> agent -> engine, offsite -> backends -> the doors (process.py, http.py, ...) -> core
                          bridge -> setup -> the doors -> core
 
 Read with ast, so nothing is imported. The second half feeds the same reader small wrong sources and sees it object.
@@ -31,8 +31,9 @@ DOWN = {
     "backends": {"backends", "door", "core"},
     "setup": {"setup", "door", "core"},
     "engine": {"engine", "backends", "door", "core"},
-    "agent": {"agent", "engine", "backends", "door", "core"},
-    "bridge": {"bridge", "agent", "engine", "backends", "setup", "door", "core"},
+    "offsite": {"offsite", "backends", "door", "core"},
+    "agent": {"agent", "offsite", "engine", "backends", "door", "core"},
+    "bridge": {"bridge", "agent", "offsite", "engine", "backends", "setup", "door", "core"},
     "modules": {"bridge", "backends"},
 }
 #: Packages from outside that a layer may use, inside of a function only: managed hosts may not have them.

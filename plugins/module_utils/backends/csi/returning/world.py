@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ....kube import KubeClient
-from ....kube_login import KubeError
 from ....kube_resources import CLAIMS, PODS, VOLUMES
 from ..objects import annotations_of, status_of
 from ..workloads import pods as pod_words
@@ -50,11 +49,8 @@ class World:
 
     def look_at_claim(self, name: str) -> None:
         """Look at one claim."""
-        try:
-            found = self._client.get(f"look up claim {self._namespace}/{name}", CLAIMS, self._namespace, name)
-        except KubeError as error:
-            if error.status != 404:
-                raise
+        found = self._client.find(f"look up claim {self._namespace}/{name}", CLAIMS, self._namespace, name)
+        if found is None:
             self.claims.pop(name, None)
         else:
             self.claims[name] = found
@@ -68,11 +64,9 @@ class World:
     def volume(self, name: str) -> Object | None:
         """Return a volume, also one without our labels."""
         if name and name not in self.volumes:
-            try:
-                self.volumes[name] = self._client.get(f"look up volume {name}", VOLUMES, None, name)
-            except KubeError as error:
-                if error.status != 404:
-                    raise
+            found = self._client.find(f"look up volume {name}", VOLUMES, None, name)
+            if found is not None:
+                self.volumes[name] = found
         return self.volumes.get(name)
 
     def look_for_pods(self, claims: Iterable[str]) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from ansible_collections.restorepoint.core.plugins.module_utils.agent import cli
 from ansible_collections.restorepoint.core.plugins.module_utils.agent.completion import script
+from ansible_collections.restorepoint.core.plugins.module_utils.agent.state import State
 from ansible_collections.restorepoint.core.plugins.module_utils.core.report_read import understood
 from ansible_collections.restorepoint.core.tests import signals
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.agent.test_agent import Host, archive
@@ -86,6 +87,38 @@ def test_what_the_next_prune_would_remove_is_what_it_removes(host):
     before = set(host.names)
     host.call("prune", "dev")
     assert before - set(host.names) == going
+
+
+def test_what_an_export_still_needs_is_neither_going_nor_late(host):
+    host.policy["keep"] = {"last": 1}
+    export = {"kind": "restic", "repository": "/nowhere", "password_file": "/nowhere.password"}
+    host.policy["export"] = [export]
+    host.call("run", "dev")
+    oldest = host.names[0]
+    sending = [f"hostpath:{host.data}", oldest]
+    State(str(host.folder / "state")).mark("dev.export").write({"record": None, "sending": [sending]})
+    host.call("run", "dev")
+    assert oldest in host.names, "the run has pruned it"
+    found = json.loads(host.call("report", "--json")[1])
+    (target,) = found["policies"][0]["targets"]
+    assert target["removals"] == 0
+    (shown,) = [each for each in target["snapshots"] if each["name"] == oldest]
+    assert "an export is sending it" in shown["reason"]
+    late = [line for line in host.call("metrics")[1].splitlines() if line.startswith("restorepoint_snapshots_overdue{")]
+    assert [line.rsplit(" ", 1)[1] for line in late] == ["0.0"]
+
+
+def test_an_export_that_failed_is_a_warning(host, capsys):
+    password = host.folder / "password"
+    password.write_text("secret")
+    password.chmod(0o600)
+    export = {"kind": "restic", "repository": str(host.folder / "missing"), "password_file": str(password)}
+    host.policy["export"] = [export]
+    host.call("run", "dev")
+    assert host.call("export", "dev")[0] == 1
+    code, text = host.call("report", "--check")
+    assert code == 1
+    assert "The last export, begun at" in text
 
 
 def test_a_run_that_failed_is_a_warning_with_its_sentence(host):

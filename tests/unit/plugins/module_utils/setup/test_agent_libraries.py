@@ -64,3 +64,12 @@ def test_a_wheel_that_pip_finds_elsewhere_is_taken_if_it_is_that_very_one(wheel,
 def test_the_tests_use_the_version_that_the_agent_has():
     pins = (CHECKOUT / "requirements-dev.txt").read_text().splitlines()
     assert f"{WHEEL.package}=={WHEEL.version}" in pins
+
+
+def test_the_folder_of_wheels_can_be_named_as_execution_environments_do(wheel, cache, tmp_path, monkeypatch):
+    shipped = tmp_path / "shipped"
+    shipped.mkdir()
+    (shipped / WHEEL.file).write_bytes(wheel)
+    monkeypatch.setenv("RESTOREPOINT_WHEELS", str(shipped))
+    assert list(agent_libraries.files())
+    assert not (cache / WHEEL.file).exists()

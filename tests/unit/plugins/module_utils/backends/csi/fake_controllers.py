@@ -64,6 +64,8 @@ class Controllers:
         if current is not None:
             ready = len(there & set(wanted))
             status = {"readyReplicas": ready, "numberReady": ready, "desiredNumberScheduled": len(wanted)}
+            # Of the spec that was looked at: it may have changed since.
+            status["observedGeneration"] = workload["metadata"].get("generation", 0)
             if current.get("status") != status:
                 cluster.change(current, {"status": status})
 

@@ -126,7 +126,7 @@ class Simulated:
             item for (plural, _n, _name), item in sorted(self.objects.items(), key=str) if plural == resource.plural
         ]
 
-    def find(self, resource: Resource, namespace: str | None, name: str) -> Object | None:
+    def item(self, resource: Resource, namespace: str | None, name: str) -> Object | None:
         """Return an object as it is."""
         return self.objects.get(self._key(resource, namespace, name))
 
@@ -152,7 +152,7 @@ class Simulated:
         """Return the data of the claim's volume; None for a claim that is not bound."""
         for item in self.all(CLAIMS):
             if item["metadata"]["name"] == claim and item["status"]["phase"] == "Bound":
-                volume = self.find(VOLUMES, None, item["spec"]["volumeName"])
+                volume = self.item(VOLUMES, None, item["spec"]["volumeName"])
                 if volume is not None and volume["spec"]["claimRef"].get("uid") == item["metadata"]["uid"]:
                     return str(volume["data"])
         return None
@@ -183,7 +183,7 @@ class Simulated:
                     yield lambda namespace=namespace, name=name: self._let_go(namespace, name)
                 continue
             if claim["status"]["phase"] == "Bound":
-                volume = self.find(VOLUMES, None, claim["spec"]["volumeName"])
+                volume = self.item(VOLUMES, None, claim["spec"]["volumeName"])
                 if volume is None or volume["spec"].get("claimRef", {}).get("uid") != metadata["uid"]:
                     yield lambda c=claim: self.change(
                         CLAIMS, c["metadata"]["namespace"], c["metadata"]["name"], {"status": {"phase": "Lost"}}
@@ -275,7 +275,7 @@ class Simulated:
     def _for_sets(self) -> Iterator[Any]:
         """Recreate claims that are missing, as a StatefulSet's controller does."""
         for name, body in self.recreates.items():
-            if self.find(CLAIMS, body["metadata"]["namespace"], name) is None:
+            if self.item(CLAIMS, body["metadata"]["namespace"], name) is None:
                 yield lambda b=body: self.put(CLAIMS, b["metadata"]["namespace"], b)
 
     # The door
@@ -303,10 +303,18 @@ class Simulated:
             if name not in self.owners:
                 raise KubeError(attempt, "not found", "check", 404)
             return {"metadata": {"name": name, "uid": self.owners[name]}}
-        item = self.find(resource, namespace, name)
+        item = self.item(resource, namespace, name)
         if item is None:
             raise KubeError(attempt, f"{name} not found", "check", 404)
         return copy.deepcopy(item)
+
+    def find(self, attempt: str, resource: Resource, namespace: str | None = None, name: str = "") -> Object | None:
+        try:
+            return self.get(attempt, resource, namespace, name)
+        except KubeError as error:
+            if error.status != 404:
+                raise
+        return None
 
     def find_kind(self, _attempt: str, api_version: str, kind: str) -> Resource | None:
         self._request(f"find {kind}")
@@ -355,7 +363,7 @@ class Simulated:
     def create(self, attempt: str, resource: Resource, namespace: str | None, body: Mapping[str, Any]) -> Object:
         name = body["metadata"]["name"]
         self._request(f"create {resource.plural} {name}")
-        if self.find(resource, namespace, name) is not None:
+        if self.item(resource, namespace, name) is not None:
             raise KubeError(attempt, f"{name} already exists", "try again", 409, "AlreadyExists")
         made = self.put(resource, namespace, {**body, "metadata": {**body["metadata"], "namespace": namespace}})
         self._done(f"create {resource.plural} {name}")
@@ -365,7 +373,7 @@ class Simulated:
         self, attempt: str, resource: Resource, namespace: str | None, name: str, body: Mapping[str, Any]
     ) -> Object:
         self._request(f"patch {resource.plural} {name}")
-        item = self.find(resource, namespace, name)
+        item = self.item(resource, namespace, name)
         if item is None:
             raise KubeError(attempt, f"{name} not found", "check", 404)
         version = body["metadata"].get("resourceVersion")
@@ -379,7 +387,7 @@ class Simulated:
 
     def delete(self, _attempt: str, resource: Resource, namespace: str | None, name: str, uid: str) -> Object | None:
         self._request(f"delete {resource.plural} {name}")
-        item = self.find(resource, namespace, name)
+        item = self.item(resource, namespace, name)
         if item is None or item["metadata"]["uid"] != uid:
             return None
         self.remove(resource, namespace, name)

@@ -92,12 +92,12 @@ class Shop:
         return Return(name, snapshot, item, GIGABYTE, **options)
 
     def claim(self, name: str) -> dict[str, Any]:
-        found = self.cluster.find(CLAIMS, NAMESPACE, name)
+        found = self.cluster.item(CLAIMS, NAMESPACE, name)
         assert found is not None, f"claim {name} is missing"
         return found
 
     def volume_of(self, name: str) -> dict[str, Any]:
-        found = self.cluster.find(VOLUMES, None, self.claim(name)["spec"]["volumeName"])
+        found = self.cluster.item(VOLUMES, None, self.claim(name)["spec"]["volumeName"])
         assert found is not None
         return found
 
@@ -105,7 +105,7 @@ class Shop:
         return [each for each in self.cluster.all(VOLUMES) if each["data"] == data]
 
     def survey(self, name: str) -> Any:
-        claim = self.cluster.find(CLAIMS, NAMESPACE, name)
+        claim = self.cluster.item(CLAIMS, NAMESPACE, name)
         return self.swap().survey({name: claim}, self.cluster.all(VOLUMES))[name]
 
     def pod(self, claim: str, **spec: Any) -> None:
@@ -414,7 +414,7 @@ def test_a_late_pod_leaves_the_claim_terminating_and_the_next_run_completes_it()
         shop.cluster.meanwhile_at = request
         shop.cluster.meanwhile = lambda shop=shop: shop.pod("data", nodeName="node1")
         (outcome,) = shop.swap(seconds=30).carry_out(shop.returns())
-        claim = shop.claim("data") if shop.cluster.find(CLAIMS, NAMESPACE, "data") else None
+        claim = shop.claim("data") if shop.cluster.item(CLAIMS, NAMESPACE, "data") else None
         if claim and claim["metadata"].get("deletionTimestamp"):
             break
     else:

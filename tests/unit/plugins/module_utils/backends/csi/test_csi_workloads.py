@@ -89,7 +89,7 @@ def until(condition: Callable[[], bool]) -> None:
 def put(server: FakeCluster, *items: dict[str, Any], pods: int) -> None:
     """Put workloads into the cluster and wait for their pods."""
     for item in items:
-        server.put(item)
+        server.put({**item, "metadata": {**item["metadata"], "generation": 1}})
     until(lambda: len(names(server)) == pods)
 
 
@@ -127,7 +127,7 @@ def test_a_workload_is_stopped_until_its_pods_are_gone_and_brought_back(server, 
     assert [each["name"] for each in stopped.report()] == ["web"]
     reports = one.start_again(stopped, wait_ready=5.0)
     assert [(each["outcome"], each["ready"]) for each in reports] == [(STARTED, True)]
-    until(lambda: len(names(server)) == count)  # the imitated controllers have no generations, and so lag behind
+    until(lambda: len(names(server)) == count)
     after = server.find(plural, "web")["spec"]
     if plural == "daemonsets":
         after["template"]["spec"]["nodeSelector"] = after["template"]["spec"]["nodeSelector"] or None

@@ -1,0 +1,304 @@
+# Copyright (c) the restorepoint.core authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Exports of ZFS into another pool, over ssh and into files, and their way back: equal, resumed, or refused."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ansible_collections.restorepoint.core.tests.guest.machine import CHECKOUT, DISKS, ProgramFailed
+
+AGENT, FILE, STATE = "/root/off-site.pyz", "/root/off-site.json", "/root/off-site"
+SSH = {"host": "localhost", "user": "backup", "key_file": "/root/off-site.key", "known_hosts": "/root/off-site.hosts"}
+BIG = 24
+POLICIES = [
+    {
+        "name": "shop",
+        "targets": [{"backend": "zfs", "dataset": ["one/shop", "one/secret"]}],
+        "keep": {"last": 1},
+        "export": [
+            {"kind": "zfs", "name": "vault", "dataset": "two/vault"},
+            {"kind": "zfs", "name": "remote", "dataset": "two/remote", "ssh": SSH},
+            {"kind": "file", "name": "nas", "path": "/root/nas", "compression": "gzip"},
+        ],
+    },
+    {
+        "name": "block",
+        "targets": [{"backend": "zfs", "dataset": ["one/volume"]}],
+        "export": [{"kind": "file", "name": "nas", "path": "/root/nas", "compression": "gzip"}],
+    },
+    {
+        "name": "big",
+        "targets": [{"backend": "zfs", "dataset": ["one/big"]}],
+        "export": [
+            {"kind": "zfs", "name": "slow", "dataset": "two/slow", "bandwidth_limit": "512K"},
+            {"kind": "file", "name": "full", "path": "/root/small", "compression": "none"},
+        ],
+    },
+    {
+        "name": "lone",
+        "targets": [{"backend": "zfs", "dataset": ["one/lone"]}],
+        "export": [{"kind": "zfs", "name": "vault", "dataset": "two/vault"}],
+    },
+]
+_SETUP = """
+zpool create -f -O atime=off one {0}
+zpool create -f -O atime=off two {1}
+zfs create -o compression=lz4 -o recordsize=16k one/shop
+echo 'a secret that is long' > /root/off-site.pass
+zfs create -o encryption=on -o keyformat=passphrase -o keylocation=file:///root/off-site.pass one/secret
+zfs create -s -V 16M one/volume
+zfs create one/big
+zfs create one/lone
+zfs create -o mountpoint=none two/vault
+zfs create -o mountpoint=none two/remote
+zfs create -o mountpoint=none two/slow
+mkdir /root/nas /root/small
+mount -t tmpfs -o size=4m small /root/small
+id backup >/dev/null 2>&1 || useradd backup
+usermod -s /bin/sh -d /var/lib/backup backup
+install -d -o backup -g backup -m 700 /var/lib/backup /var/lib/backup/.ssh
+rm -f {key} {key}.pub
+ssh-keygen -q -t ed25519 -N '' -f {key}
+install -o backup -g backup -m 600 {key}.pub /var/lib/backup/.ssh/authorized_keys
+sed 's/^/localhost /' /etc/ssh/ssh_host_ed25519_key.pub > {hosts}
+chmod 666 /dev/zfs
+zfs allow -u backup {allowed} two/remote
+"""
+ALLOWED = (
+    "create,mount,receive,send,readonly,canmount,mountpoint,"
+    "sharenfs,sharesmb,compression,recordsize,userprop,keylocation"
+)
+
+
+@pytest.fixture(scope="module")
+def host(guest, tmp_path_factory):
+    """The guest with the agent, two pools, and an account that may do no more than receive."""
+    archive = tmp_path_factory.mktemp("agent") / "restorepoint.pyz"
+    subprocess.run([sys.executable, CHECKOUT / "tools" / "agent.py", archive], check=True, timeout=300)
+    guest.run("sh", "-c", f"base64 -d > {AGENT}", input=base64.b64encode(archive.read_bytes()).decode("ascii"))
+    guest.script(_SETUP.format(*DISKS, key=SSH["key_file"], hosts=SSH["known_hosts"], allowed=ALLOWED))
+    policies(guest, POLICIES)
+    change(guest, 1)
+    yield guest
+    guest.script("umount /root/small; rm -rf /root/off-site* /root/nas /root/small")
+
+
+def policies(guest, found):
+    guest.write(FILE, json.dumps({"policies": found}))
+
+
+def words(*argv):
+    return ["python3", AGENT, "--policies", FILE, "--state", STATE, *argv]
+
+
+def agent(guest, *argv, check=True):
+    return guest.run(*words(*argv), check=check, timeout=300)
+
+
+def result(guest, *argv):
+    """Run the agent with --json; return what it printed, whatever its exit code."""
+    return json.loads(agent(guest, *argv, "--json", check=False))
+
+
+def exported(guest, policy, *argv):
+    (record,) = result(guest, "export", policy, *argv)
+    return record
+
+
+def zfs(guest, *argv):
+    return guest.run("zfs", *argv).strip()
+
+
+def change(guest, number):
+    guest.script(
+        f"head -c 200000 /dev/urandom > /one/shop/f{number}; echo {number} > /one/shop/last; "
+        f"ln -f /one/shop/last /one/shop/link; echo secret {number} > /one/secret/f; echo volume {number} | "
+        "dd of=/dev/zvol/one/volume conv=notrunc,fsync status=none; zpool sync"
+    )
+
+
+def names(guest, dataset):
+    listed = zfs(guest, "list", "-H", "-t", "snapshot", "-d", "1", "-o", "name", "-s", "createtxg", dataset)
+    return [line.partition("@")[2] for line in listed.splitlines()]
+
+
+def content(guest, dataset):
+    """Return everything in a filesystem that is mounted for this look: names, modes, times, content."""
+    return guest.script(
+        f"mkdir -p /mnt/look; mount -t zfs -o ro {'-o zfsutil ' if '@' not in dataset else ''}{dataset} /mnt/look; "
+        "cd /mnt/look; find . -printf '%p %y %m %U %G %n %T@ %s\\n' | grep -v '^. ' | sort; "
+        "find . -type f -print0 | sort -z | xargs -0r sha256sum; cd /; umount /mnt/look"
+    )
+
+
+def test_what_comes_back_from_each_destination_equals_the_source(host):
+    first = json.loads(agent(host, "run", "shop", "--json"))["name"]
+    record = exported(host, "shop")
+    assert record["outcome"] == "done", record
+    assert record["done"] == {"exported": 6}
+    # Runs between exports: keep says one, but what the destinations hold stays as the base.
+    for number in (2, 3):
+        change(host, number)
+        last = json.loads(agent(host, "run", "shop", "--json"))["name"]
+    assert names(host, "one/shop") == [first, last]
+    record = exported(host, "shop")
+    assert record["outcome"] == "done", record
+    assert exported(host, "shop")["outcome"] == "unchanged"
+    # What was pruned between is not there: the chain goes over it.
+    assert names(host, "two/vault/one:shop") == names(host, "two/remote/one:shop") == [first, last]
+    assert zfs(host, "get", "-H", "-o", "value", "mounted", "two/vault/one:shop") == "no"
+    assert zfs(host, "get", "-H", "-o", "value", "keystatus", "two/remote/one:secret") == "unavailable"
+    source = content(host, f"one/shop@{last}")
+    for number, destination in enumerate(("vault", "remote", "nas")):
+        listed = result(host, "import", "shop", destination)
+        targets = ("zfs:one/shop", "zfs:one/secret")
+        assert {(each["target"], each["name"]) for each in listed} >= {
+            (each, name) for each in targets for name in (first, last)
+        }
+        returned(host, "shop", destination, "one/shop", last, f"one/back{number}")
+        assert content(host, f"one/back{number}") == source
+        assert zfs(
+            host, "get", "-H", "-o", "value", "recordsize,restorepoint:importing", f"one/back{number}"
+        ).split() == [
+            "16K",
+            "-",
+        ]
+        if destination != "vault":
+            # Raw: nobody there can read it. It comes back with its key's place, and takes the key that it had.
+            returned(host, "shop", destination, "one/secret", last, f"one/secret{number}")
+            host.run("zfs", "load-key", "-L", "file:///root/off-site.pass", f"one/secret{number}")
+            assert content(host, f"one/secret{number}") == content(host, f"one/secret@{last}")
+    refused = agent(
+        host, "import", "shop", "nas", "--target", "one/shop", "--name", last, "--into", "one/lone", check=False
+    )
+    assert refused == ""
+    assert names(host, "one/lone") == []
+
+
+def test_a_volume_comes_back_from_a_file(host):
+    name = json.loads(agent(host, "run", "block", "--json"))["name"]
+    assert exported(host, "block")["outcome"] == "done"
+    returned(host, "block", "nas", "one/volume", name, "one/back-volume")
+    host.run("udevadm", "settle")
+    host.run("cmp", "/dev/zvol/one/volume", "/dev/zvol/one/back-volume")
+
+
+def returned(guest, policy, destination, target, name, into):
+    done = result(guest, "import", policy, destination, "--target", target, "--name", name, "--into", into)
+    assert done["outcome"] == "done", done
+    guids = zfs(guest, "get", "-H", "-o", "value", "guid", f"{into}@{name}", f"{target}@{name}").split()
+    assert guids[0] == guids[1]
+
+
+def test_a_base_that_somebody_destroyed_is_made_up_for_by_its_bookmark(host):
+    base = names(host, "one/shop")[-1]
+    zfs(host, "destroy", f"one/shop@{base}")
+    change(host, 4)
+    last = json.loads(agent(host, "run", "shop", "--json"))["name"]
+    assert exported(host, "shop")["outcome"] == "done"
+    for place in ("two/vault", "two/remote"):
+        assert names(host, f"{place}/one:shop")[-2:] == [base, last]
+        assert content(host, f"{place}/one:shop@{last}") == content(host, f"one/shop@{last}")
+    marks = zfs(host, "list", "-H", "-t", "bookmark", "-d", "1", "-o", "name", "one/shop").splitlines()
+    assert sorted(marks) == [f"one/shop#restorepoint-export.{each}.{last}" for each in ("nas", "remote", "vault")]
+
+
+def test_a_damaged_file_is_refused_before_anything_is_received(host):
+    (part, *_others) = [each for each in result(host, "import", "shop", "nas") if each["target"] == "zfs:one/shop"]
+    last = names(host, "one/shop")[-1]
+    host.script(
+        f"cp -a {part['place']} /root/off-site.whole; printf x | dd of={part['place']} bs=1 seek=5000 conv=notrunc"
+    )
+    argv = ("import", "shop", "nas", "--target", "one/shop", "--name", last, "--into", "one/back")
+    damaged = result(host, *argv)
+    assert damaged["outcome"] == "failed"
+    assert "it is damaged" in damaged["reason"]
+    assert not host.succeeds("zfs", "list", "one/back")
+    host.script(
+        f"cp -a /root/off-site.whole {part['place']}; cd $(dirname {part['place']}); sha256sum -c --quiet *.sha256"
+    )
+    assert result(host, *argv)["outcome"] == "done"
+    zfs(host, "destroy", "-r", "one/back")
+
+
+def test_a_destination_that_has_gone_its_own_way_is_named_and_left_alone(host):
+    zfs(host, "snapshot", "two/vault/one:shop@mine")
+    change(host, 5)
+    last = json.loads(agent(host, "run", "shop", "--json"))["name"]
+    record = exported(host, "shop")
+    assert record["outcome"] == "failed"
+    assert record["done"] == {"exported": 5, "failed": 1}
+    assert "it has mine, newer than" in record["reason"]
+    assert "say --force" in record["reason"]
+    assert names(host, "two/vault/one:shop")[-1] == "mine"
+    record = exported(host, "shop", "--destination", "vault", "--force")
+    assert record["outcome"] == "done", record
+    assert "mine" not in names(host, "two/vault/one:shop")
+    assert content(host, f"two/vault/one:shop@{last}") == content(host, f"one/shop@{last}")
+    # What has nothing in common is never received over, not even by force.
+    host.script("zfs create -o mountpoint=none two/vault/one:lone; zfs snapshot two/vault/one:lone@theirs")
+    agent(host, "run", "lone")
+    for more in ((), ("--force",)):
+        record = exported(host, "lone", *more)
+        assert record["outcome"] == "failed"
+        assert "holds no snapshot that there is here" in record["reason"]
+    assert names(host, "two/vault/one:lone") == ["theirs"]
+
+
+def test_an_export_that_was_killed_goes_on_where_it_ended(host):
+    host.script(f"head -c {BIG}M /dev/urandom > /one/big/f; zpool sync")
+    name = json.loads(agent(host, "run", "big", "--json"))["name"]
+    target = "two/slow/one:big"
+    log = "/root/off-site.log"
+    command = " ".join(words("export", "big", "--destination", "slow"))
+    host.script(f"setsid {command} > {log} 2>&1 & echo $! > /root/off-site.pid")
+    until(lambda: int(used(host, target)) > (2 << 20))
+    host.script("kill -KILL $(cat /root/off-site.pid)")
+    until(lambda: host.run("zfs", "get", "-H", "-o", "value", "receive_resume_token", target, check=False).strip()[2:])
+    assert names(host, target) == []
+    fast = json.loads(json.dumps(POLICIES))
+    del fast[2]["export"][0]["bandwidth_limit"]
+    policies(host, fast)
+    record = exported(host, "big", "--destination", "slow")
+    assert record["outcome"] == "done", record
+    assert 0 < record["sent_bytes"] < BIG << 20
+    assert names(host, target) == [name]
+    assert content(host, f"{target}@{name}") == content(host, f"one/big@{name}")
+    outcomes = [
+        json.loads(line)["outcome"] for line in host.read(f"{STATE}/journal.jsonl").splitlines() if '"big"' in line
+    ]
+    assert outcomes == ["done", "killed", "done"]
+
+
+def test_a_full_disk_leaves_no_file_and_the_next_export_ends_well(host):
+    record = exported(host, "big", "--destination", "full")
+    assert record["outcome"] == "failed"
+    assert "No space left on device" in record["reason"]
+    assert host.run("find", "/root/small", "-type", "f") == ""
+    host.run("mount", "-o", f"remount,size={2 * BIG}m", "/root/small")
+    record = exported(host, "big", "--destination", "full")
+    assert record["outcome"] == "done", record
+
+
+def used(guest, dataset):
+    try:
+        return guest.run("zfs", "get", "-Hp", "-o", "value", "used", dataset).strip()
+    except ProgramFailed:
+        return "0"
+
+
+def until(seen, seconds=120):
+    """Wait for something; fail where it does not come."""
+    deadline = time.monotonic() + seconds
+    while not seen():
+        assert time.monotonic() < deadline, "it has not come"
+        time.sleep(0.5)
