@@ -200,6 +200,10 @@ parts:
       description: The token of a return that has not ended.
       type: str
       sample: 20261122t020000z-3c4b5a
+    labels:
+      description: The labels of its snapshot, without those of this module.
+      type: dict
+      sample: {"app": "shop"}
 spread_seconds:
   description: How far apart the snapshots of this call lie.
   returned: when more than one was taken

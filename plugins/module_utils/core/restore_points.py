@@ -54,7 +54,8 @@ def digest_of(hosts: Iterable[str]) -> str:
 class Part:
     """One target of one host, and its snapshot of the restore point's name, if there is one.
 
-    ``place`` says where the target lies; two parts of one place and target are the same thing.
+    ``place`` says where the target lies; two parts of one place and target are the same thing. ``labels`` are those of
+    the snapshot that are not ours.
     """
 
     target: str
@@ -64,6 +65,7 @@ class Part:
     hosts: str | None = None
     unfinished: bool = False
     returning: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,11 @@ def judge_taking(reports: Sequence[Report], missing: Collection[str], token: str
         return Verdict(tuple(problems))
     parts = [(report.host, part) for report in reports for part in report.parts]
     there = [(host, part) for host, part in parts if part.exists]
+    returning = sorted({host for host, part in there if part.returning})
+    if returning:
+        # What it would be taken of is half of it the old content, half of it the new.
+        remedy = "finish it with restore_point_state: rolled_back"
+        return Verdict((f"{', '.join(returning)}: a return to {name!r} has not ended ({remedy})",))
     runs = {part.run for _host, part in there}
     if there and len(there) == len(parts) and len(runs) == 1:
         return _judge_whole(reports, [part for _host, part in there], token)

@@ -156,17 +156,18 @@ class Point(Several):
         found = []
         for target, snapshot in self._there.items():
             own = own_labels(snapshot.labels) if snapshot else {}
-            label, _own = self._split(target)
+            label, named = self._split(target)
             kind = label.split("-")[0]
             found.append(
                 Part(
-                    target=f"{kind}:{_own}",
+                    target=f"{kind}:{named}",
                     place=places[label] or here,
                     exists=snapshot is not None,
                     run=own.get(RUN),
                     hosts=own.get(HOSTS),
                     unfinished=UNFINISHED in own,
                     returning=own.get(RETURNING),
+                    labels=users_labels(snapshot.labels) if snapshot else {},
                 )
             )
         return found
