@@ -140,10 +140,11 @@ class Play:
     def reports(self, options: Mapping[str, Any]) -> tuple[Sequence[str], dict[str, Any]]:
         """Collect what all hosts have done."""
         raw = {host: _items(self._of(host, _REPORTS)) for host in self._with_targets()}
-        results = {host: [each for item in items for each in item.get("results") or ()] for host, items in raw.items()}
+        results = _of_each(raw, "results")
         every = [each for several in results.values() for each in several]
         facts = {
             "results": results,
+            "parts": _of_each(raw, "parts"),
             "spread_seconds": points.spread_of(points.instants_of(every, parse_timestamp)),
             "reboot": sorted(
                 host for host, several in results.items() if any(each.get("reboot_required") for each in several)
@@ -195,6 +196,11 @@ def report_of(host: str, item: Mapping[str, Any]) -> points.Report:
     results = item.get("results") or ()
     actions = tuple(str(each.get("action")) for each in results)
     return points.Report(host, fault, parts, actions, any(each.get("changed") for each in results))
+
+
+def _of_each(raw: Mapping[str, Sequence[Mapping[str, Any]]], key: str) -> dict[str, list[Any]]:
+    """Return what all calls on each host have under this key."""
+    return {host: [each for item in items for each in item.get(key) or ()] for host, items in raw.items()}
 
 
 def _items(report: Any) -> list[Mapping[str, Any]]:

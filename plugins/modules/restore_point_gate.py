@@ -144,6 +144,11 @@ results:
   returned: O(step=reports)
   type: dict
   sample: {"web1": [{"target": "zfs:tank/shop", "action": "created", "changed": true}]}
+parts:
+  description: What was found of each target, by host, as the module restore_point tells it.
+  returned: O(step=reports)
+  type: dict
+  sample: {"web1": [{"target": "zfs:tank/shop", "exists": true, "labels": {}}]}
 spread_seconds:
   description: How far apart all snapshots lie, by the hosts' clocks. None where there are less than two.
   returned: O(step=reports)

@@ -2,9 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The role restore_point as it is played: hosts that fail in the middle, and a control node that dies at each step.
+"""The role restore_point and the playbook pre_upgrade as they are played: hosts that fail, a control node that dies.
 
-The hosts of the inventory are folders of this machine: two with directories, one with a subvolume of Btrfs.
+The hosts of the inventory are folders of this machine: one with a directory, one with a subvolume of Btrfs and a guest
+of Proxmox VE, which is reached from the control node. A play takes seconds, so there are few of them here. What hosts
+decide together is tested without plays: tests/unit/plugins/module_utils/core/test_restore_points.py.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ import pytest
 from ansible_collections.restorepoint.core.tests.lab import driver
 from ansible_collections.restorepoint.core.tests.lab.volumes import create
 
-HOSTS = ("web1", "web2", "db1")
+HOSTS = ("web1", "db1")
+#: The guest of Proxmox VE that is part of db1.
+GUEST = 101
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 KILLED = -9
 #: One big file, so that what is returned is compared byte by byte, and not by a word.
@@ -33,17 +37,38 @@ SIZE = 300_000
 
 HOOK = """
 - name: {name}
-  ansible.builtin.shell: echo {name} >> {folder}/{{{{ inventory_hostname }}}}/log
+  ansible.builtin.shell: echo {name} >> {{{{ ({folders})[inventory_hostname] }}}}/log
   changed_when: false
+"""
+
+UPGRADE = """
+- name: Replace everything
+  ansible.builtin.shell: |
+    cd {{{{ ({folders})[inventory_hostname] }}}}/data && rm -r -- * && mkdir {word} &&
+    python3 -c 'print("{word} of {{{{ inventory_hostname }}}} " * {size}, end="")' > file
+  changed_when: true
+- name: Break the guest
+  ansible.builtin.command: {tool} write {guest} {word}
+  changed_when: true
+  when: inventory_hostname == 'db1'
+- name: Fail
+  ansible.builtin.fail:
+    msg: it is broken
+  when: inventory_hostname == '{fails}'
 """
 
 
 @dataclass
 class Fleet:
-    """Three hosts, each with a folder: ``data``, ``store``, and ``log``, to which hooks write."""
+    """The hosts, each with a folder: ``data``, ``store``, and ``log``, to which hooks write; and a server of guests."""
 
     folder: pathlib.Path
+    pve: Any
     hosts: dict[str, pathlib.Path] = field(default_factory=dict)
+
+    @property
+    def _folders(self) -> str:
+        return json.dumps({host: str(own) for host, own in self.hosts.items()})
 
     @property
     def hooks(self) -> dict[str, str]:
@@ -51,40 +76,71 @@ class Fleet:
         found = {}
         for name in ("before", "after", "stop", "start"):
             path = self.folder / f"{name}.yml"
-            path.write_text(HOOK.format(name=name, folder=self.folder))
+            path.write_text(HOOK.format(name=name, folders=self._folders))
             found[name] = str(path)
         return found
 
-    def target(self, host: str) -> dict[str, Any]:
+    def targets(self, host: str) -> list[dict[str, Any]]:
         own = self.hosts[host]
-        named = {"backend": "btrfs", "subvolume": [str(own / "data")]}
-        if host != "db1":
-            named = {"backend": "hostpath", "path": [str(own / "data")], "checksum": "yes"}
-        return {**named, "store": str(own / "store")}
+        if host == "web1":
+            return [
+                {"backend": "hostpath", "path": [str(own / "data")], "checksum": "yes", "store": str(own / "store")}
+            ]
+        return [
+            {"backend": "btrfs", "subvolume": [str(own / "data")], "store": str(own / "store")},
+            {"backend": "pve", "vmid": str(GUEST), "delegate_to": "localhost", "become": False, **self.pve.login},
+        ]
 
     def write(self, word: str) -> None:
         for host, own in self.hosts.items():
             (own / "data" / "file").write_bytes(f"{word} of {host} ".encode() * (SIZE // 10))
             (own / "data" / word).mkdir(exist_ok=True)
+        self.pve.server.guest(GUEST).write(word)
+
+    def replace(self, word: str) -> None:
+        """Have this content, and no other."""
+        for own in self.hosts.values():
+            for each in (own / "data").iterdir():
+                each.rmdir() if each.is_dir() else each.unlink()
+        self.write(word)
+
+    def upgrading(self, word: str, fails: str = "") -> str:
+        """Return a file of tasks that does what `replace` does, and then fails on one host."""
+        path, programs = self.folder / f"{word}.yml", self.pve.server.described()["programs"]["pve1"]
+        tool = f"{programs}/pve-test-server"
+        path.write_text(
+            UPGRADE.format(word=word, folders=self._folders, size=SIZE // 10,
+                           tool=tool, guest=GUEST, fails=fails)
+        )  # fmt: skip
+        return str(path)
 
     def holds(self, word: str) -> None:
         """See to it that all hosts hold just what ``write`` wrote, byte by byte."""
         for host, own in self.hosts.items():
             assert (own / "data" / "file").read_bytes() == f"{word} of {host} ".encode() * (SIZE // 10), host
-            assert (own / "data" / word).is_dir(), host
+            assert [each.name for each in (own / "data").iterdir() if each.is_dir()] == [word], host
+        self.pve.server.wait_idle()
+        assert set(self.pve.server.guest(GUEST).content.values()) == {word}
 
-    def play(self, name: str, state: str = "present", /, *arguments: str, kill: str = "", **more: Any) -> Played:
-        """Play the role. ``more`` are its variables without the role's name; ``vars`` others, ``play`` keywords."""
-        keywords = more.pop("play", {})
-        variables = {f"restore_point_{key}": value for key, value in more.pop("variables", {}).items()}
-        hosts = {host: {"restore_point_targets": [self.target(host)], **more.get(host, {})} for host in self.hosts}
-        local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-        inventory, book = self.folder / "inventory.json", self.folder / "play.json"
-        inventory.write_text(json.dumps({"all": {"vars": local, "hosts": hosts}}))
+    def play(self, name: str, state: str = "present", /, *arguments: str, kill: str = "", **variables: Any) -> Played:
+        """Play the role. ``variables`` are its own, without the role's name."""
+        given = {f"restore_point_{key}": value for key, value in variables.items()}
+        book = self.folder / "play.json"
         roles = [{"role": "restorepoint.core.restore_point"}]
-        book.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "roles": roles, **keywords}]))
-        variables.update(restore_point_name=name, restore_point_state=state)
-        steps = self.folder / "steps"
+        book.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "roles": roles}]))
+        given.update(restore_point_name=name, restore_point_state=state)
+        return self.run(str(book), given, *arguments, kill=kill)
+
+    def upgrade(self, *arguments: str, kill: str = "", **variables: Any) -> Played:
+        """Play pre_upgrade. ``variables`` are its own, without its name."""
+        given = {f"pre_upgrade_{key}": value for key, value in variables.items()}
+        return self.run("restorepoint.core.pre_upgrade", {"pre_upgrade_room_mb": "1", **given}, *arguments, kill=kill)
+
+    def run(self, book: str, variables: dict[str, Any], *arguments: str, kill: str = "") -> Played:
+        hosts = {host: {"restore_point_targets": self.targets(host)} for host in self.hosts}
+        local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "ansible_become": False}
+        inventory, steps = self.folder / "inventory.json", self.folder / "steps"
+        inventory.write_text(json.dumps({"all": {"vars": local, "hosts": hosts}}))
         steps.write_text("")
         environment = {
             **os.environ,
@@ -97,7 +153,7 @@ class Fleet:
             "RP_KILL": kill,
             "RP_STEPS": str(steps),
         }
-        command = [str(pathlib.Path(sys.executable).parent / "ansible-playbook"), "-i", str(inventory), str(book)]
+        command = [str(pathlib.Path(sys.executable).parent / "ansible-playbook"), "-i", str(inventory), book]
         done = subprocess.run(
             [*command, "-e", json.dumps(variables), *arguments],
             env=environment, capture_output=True, text=True, timeout=300, check=False, stdin=subprocess.DEVNULL,
@@ -123,19 +179,14 @@ class Fleet:
             assert time.monotonic() < deadline, left
             time.sleep(0.05)
 
-    def snapshots(self, host: str) -> list[dict[str, Any]]:
-        own = self.hosts[host]
-        kind = self.target(host)["backend"]
-        if not (own / "store").exists():
-            return []
-        look = driver.btrfs_info if kind == "btrfs" else driver.info
-        named = {"subvolume": [own / "data"]} if kind == "btrfs" else {"path": [own / "data"]}
-        found = look(store=own / "store", **named)
-        return list(found["snapshots"])
-
-    def labels(self, name: str) -> dict[str, dict[str, str]]:
-        """Return the labels of each host's snapshot of that name."""
-        return {host: each["labels"] for host in self.hosts for each in self.snapshots(host) if each["name"] == name}
+    def labels(self, name: str) -> list[dict[str, str]]:
+        """Return the labels of all snapshots of that name."""
+        found = [self.pve.info(vmid=GUEST)]
+        for host, look, option in (("web1", driver.info, "path"), ("db1", driver.btrfs_info, "subvolume")):
+            own = self.hosts[host]
+            if (own / "store").exists():
+                found.append(look(store=own / "store", **{option: [own / "data"]}))
+        return [each["labels"] for told in found for each in told["snapshots"] if each["name"] == name]
 
     def asides(self, host: str) -> list[str]:
         return [each.name for each in self.hosts[host].iterdir() if each.name.startswith("data.aside-")]
@@ -175,108 +226,68 @@ class Played:
 
 
 @pytest.fixture
-def fleet(lab):
+def fleet(lab, pve):
     """The hosts, with content."""
     with lab.place("ext4") as plain, lab.place("btrfs") as volume:
-        found = Fleet(plain.folder, {"web1": plain.folder / "web1", "web2": plain.folder / "web2"})
-        found.hosts["db1"] = volume.folder / "db1"
+        found = Fleet(plain.folder, pve, {"web1": plain.folder / "web1", "db1": volume.folder / "db1"})
         for own in found.hosts.values():
             own.mkdir()
-        for host in ("web1", "web2"):
-            (found.hosts[host] / "data").mkdir()
+        (found.hosts["web1"] / "data").mkdir()
         create(found.hosts["db1"] / "data")
-        (plain.folder / "db1").mkdir()
         found.write("one")
         yield found
 
 
-def test_all_hosts_take_return_and_remove_or_change_nothing(fleet):
-    told = fleet.play("upgrade", "present", "--check", "--diff").well()
-    assert told.changed
-    assert fleet.labels("upgrade") == {}
-    taken = fleet.play("upgrade", variables={"hooks": fleet.hooks, "labels": {"app": "shop"}}).well()
-    assert "upgrade: present on 3 hosts, spread over" in taken.text
-    assert not fleet.play("upgrade", variables={"labels": {"app": "shop"}}).well().changed
-    labels = fleet.labels("upgrade")
-    assert len({each["restorepoint.run"] for each in labels.values()}) == 1
-    assert {each["app"] for each in labels.values()} == {"shop"}
-    assert not any("restorepoint.unfinished" in each for each in labels.values())
-    fleet.write("two")
-    assert fleet.play("upgrade", "rolled_back", "--check", variables={"hooks": fleet.hooks}).well().changed
-    fleet.holds("two")
-    fleet.play("upgrade", "rolled_back", "--limit", "web1,db1").said("taken of 3 hosts", "is there a limit?")
-    fleet.holds("two")
-    fleet.play("upgrade", "rolled_back", variables={"hooks": fleet.hooks}).well()
-    fleet.holds("one")
-    assert not fleet.play("upgrade", "rolled_back", variables={"hooks": fleet.hooks}).well().changed
-    assert fleet.play("upgrade", "absent").well().changed
-    assert fleet.labels("upgrade") == {}
-    assert not fleet.play("upgrade", "absent").well().changed
-
-
-def test_one_host_fails_in_the_middle_and_the_others_undo_what_this_run_made_and_no_more(fleet):
-    fleet.play("before").well()
+def test_hosts_take_together_or_not_at_all_and_return_together_whoever_dies(fleet):
     breaking = fleet.folder / "breaking.yml"
     breaking.write_text(
-        f"- name: Break web2\n  ansible.builtin.command: mv {fleet.hosts['web2']}/data {fleet.hosts['web2']}/gone\n"
-        "  when: inventory_hostname == 'web2'\n"
-        "- name: Cut db1 off\n  ansible.builtin.set_fact:\n    ansible_connection: ssh\n    ansible_host: 127.0.0.1\n"
-        "    ansible_port: 1\n  when: inventory_hostname == 'db1'\n"
+        f"- name: Break web1\n  ansible.builtin.command: mv {fleet.hosts['web1']}/data {fleet.hosts['web1']}/gone\n"
+        "  when: inventory_hostname == 'web1'\n"
     )
-    hooks = {"before": str(breaking), "after": fleet.hooks["after"]}
-    fleet.play("upgrade", variables={"hooks": hooks}).said(
-        "Cannot take restore point upgrade: ", "web2: ", "No such file or directory", "db1: it is unreachable",
+    fleet.play("upgrade", hooks={"before": str(breaking), "after": fleet.hooks["after"]}).said(
+        "Cannot take restore point upgrade: ", "web1: ", "No such file or directory",
         "What this run had made on the other hosts was removed again",
     )  # fmt: skip
-    (fleet.hosts["web2"] / "gone").rename(fleet.hosts["web2"] / "data")
-    assert fleet.labels("upgrade") == {}
-    assert set(fleet.labels("before")) == set(HOSTS)
+    (fleet.hosts["web1"] / "gone").rename(fleet.hosts["web1"] / "data")
+    assert fleet.labels("upgrade") == []
+    assert fleet.logs() == {host: ["after"] for host in HOSTS}
 
-
-def test_faults_of_all_hosts_are_told_at_once_and_nothing_is_touched(fleet):
-    stores = {host: {"restore_point_targets": [{**fleet.target(host), "stor": "x"}]} for host in ("web1", "web2")}
-    fleet.play("upgrade", **stores).said("web1: ", "web2: ", "did you mean store?", "Nothing was touched.")
-    shared = {"web2": {"restore_point_targets": [fleet.target("web1")]}}
-    fleet.play("upgrade", **shared).said("web2: ", "is a target of web1 already")
-    fleet.play("upgrade", play={"strategy": "free"}).said("strategy: free")
-    fleet.play("upgrade", play={"serial": 2}).said("with serial, db1 would come later")
-    assert fleet.labels("upgrade") == {}
-
-
-def test_a_control_node_that_dies_at_each_step_of_taking_leaves_what_the_next_run_makes_whole(fleet):
-    given = {"variables": {"hooks": fleet.hooks}}
-    fleet.play("upgrade", kill="See what was taken|1|start", **given).killed()
-    assert all("restorepoint.unfinished" in each for each in fleet.labels("upgrade").values())
-    fleet.play("upgrade", "rolled_back").said("Cannot return to restore point upgrade: ", "Nothing was touched.")
+    fleet.play("upgrade", kill="See what was taken|1|start").killed()
+    assert all("restorepoint.unfinished" in each for each in fleet.labels("upgrade"))
     # As if it had died a little earlier: how far the hosts come is luck, and no test may lean on that.
-    own = fleet.hosts["web2"]
+    own = fleet.hosts["web1"]
     driver.call(name="upgrade", state="absent", path=[own / "data"], store=own / "store")
-    fleet.write("two")
-    fleet.play("upgrade", kill="See what was taken|1|start", **given).killed()
-    assert set(fleet.labels("upgrade")) == set(HOSTS)
-    fleet.play("upgrade", kill="Act|1|first", **given).killed()
-    fleet.play("upgrade", **given).well()
-    assert not any("restorepoint.unfinished" in each for each in fleet.labels("upgrade").values())
-    fleet.write("broken")
-    fleet.play("upgrade", "rolled_back").well()
+    fleet.replace("two")
+    taken = fleet.play("upgrade", labels={"app": "shop"}).well()
+    assert "upgrade: present on 2 hosts, spread over" in taken.text
+    labels = fleet.labels("upgrade")
+    assert [each["app"] for each in labels] == ["shop"] * 3
+    assert len({each["restorepoint.run"] for each in labels}) == 1
+    assert not any("restorepoint.unfinished" in each for each in labels)
+
+    fleet.replace("broken")
+    fleet.play("upgrade", "rolled_back", kill="Act|2|first", hooks=fleet.hooks).killed()
+    fleet.play("upgrade", "rolled_back", hooks=fleet.hooks).well()
     fleet.holds("two")
-
-
-def test_a_control_node_that_dies_at_each_step_of_a_return_is_followed_by_one_that_ends_it(fleet):
-    fleet.play("upgrade").well()
-    fleet.write("broken")
-    given = {"variables": {"hooks": fleet.hooks}}
-    for step in ("Act|1|first", "Act|2|first", "start|1|start", "Act|3|first"):
-        fleet.play("upgrade", "rolled_back", kill=step, **given).killed()
-        if step.startswith("start"):
-            fleet.play("upgrade", "absent").said("a return to it has not ended")
-    fleet.play("upgrade", "rolled_back", **given).well()
-    fleet.holds("one")
     for host, log in fleet.logs().items():
         assert len(fleet.asides(host)) == 1, "each target returns once"
-        assert log[-1] == "start"
-    assert not any("restorepoint.returning" in each for each in fleet.labels("upgrade").values())
-    fleet.write("later")
-    again = fleet.play("upgrade", "rolled_back", **given).well()
-    assert again.changed, "a later return is another one"
+        assert log == ["after", "stop", "stop", "start"]
+    assert not any("restorepoint.returning" in each for each in fleet.labels("upgrade"))
+
+
+def test_an_upgrade_that_breaks_everything_is_rolled_back_and_one_that_is_well_is_played_once(fleet):
+    broken, good = fleet.upgrading("broken", fails="db1"), fleet.upgrading("better")
+    fleet.upgrade("--check", tasks=good).well()
     fleet.holds("one")
+    fleet.upgrade(tasks=broken).said(
+        "Cannot upgrade: db1: the hook upgrade failed at Fail: it is broken", "All hosts were returned"
+    )
+    fleet.holds("one")
+    fleet.upgrade(tasks=broken, kill="Start what was stopped|1|start").killed()
+    fleet.upgrade(tasks=good).said("An earlier run had begun to return. All hosts were returned")
+    fleet.holds("one")
+    fleet.upgrade(tasks=good, kill="Remove those whose time is over|1|start").killed()
+    fleet.replace("later")
+    again = fleet.upgrade(tasks=good).well()
+    assert "was accepted before, and was not played again" in again.text
+    fleet.holds("later")

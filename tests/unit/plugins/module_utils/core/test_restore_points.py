@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -164,7 +165,7 @@ def test_a_message_names_what_was_attempted_and_what_stands_and_counts_what_is_l
 
 
 def test_the_spread_is_told_where_there_are_two():
-    results = [
+    results: list[dict[str, Any]] = [
         {"action": "created", "instant": 100.25, "snapshot": {"created": "2026-11-22T01:30:00Z"}},
         {"action": "replaced", "instant": 101.5, "snapshot": {"created": "2026-11-22T01:30:00Z"}},
         {"action": "unchanged", "instant": 900.0, "snapshot": {"created": "2026-11-22T01:30:00Z"}},

@@ -41,7 +41,7 @@ class Host:
 
     def __init__(self, **facts):
         self.one, self.two = FakeBackend("a", **facts), FakeBackend("b", **facts)
-        self.lifts = {"one": frozenset(), "two": frozenset()}
+        self.lifts: dict[str, frozenset[str]] = {"one": frozenset(), "two": frozenset()}
 
     def reach(self, state="present", stage=WHOLE, *, labels=None, run="run1", name="upgrade", **more):
         """Carry a call out; return how it went. ``more`` is the rest of the wish."""
