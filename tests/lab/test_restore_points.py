@@ -24,8 +24,10 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.restorepoint.core.plugins.modules import restore_point
 from ansible_collections.restorepoint.core.tests.lab import driver
 from ansible_collections.restorepoint.core.tests.lab.volumes import create
+from ansible_collections.restorepoint.core.tests.unit.plugins.modules.running import run
 
 HOSTS = ("web1", "db1")
 #: The guest of Proxmox VE that is part of db1.
@@ -37,7 +39,8 @@ SIZE = 300_000
 
 HOOK = """
 - name: {name}
-  ansible.builtin.shell: echo {name} >> {{{{ ({folders})[inventory_hostname] }}}}/log
+  ansible.builtin.shell: >-
+    echo {name} >> {{{{ ({folders})[inventory_hostname] }}}}/log
   changed_when: false
 """
 
@@ -160,7 +163,7 @@ class Fleet:
         )  # fmt: skip
         if done.returncode == KILLED:
             self._end_left(f"RP_STEPS={steps}".encode())
-        return Played(done.returncode, done.stdout + done.stderr, steps.read_text().split("\n"))
+        return Played(done.returncode, done.stdout + done.stderr)
 
     def _end_left(self, sign: bytes) -> None:
         """End what a killed control node has left running: the hosts die with it. Its environment tells which."""
@@ -200,11 +203,10 @@ class Fleet:
 
 @dataclass
 class Played:
-    """How a play ended: its exit code, what it printed, and the steps that it came to."""
+    """How a play ended: its exit code, and what it printed."""
 
     code: int
     text: str
-    steps: list[str]
 
     def well(self) -> Played:
         assert self.code == 0, self.text
@@ -218,11 +220,6 @@ class Played:
         """See to it that it failed, and said all of this in one message."""
         assert self.code not in (0, KILLED), self.text
         assert any(all(word in line for word in words) for line in self.text.splitlines()), self.text
-
-    @property
-    def changed(self) -> bool:
-        recap = self.text.rpartition("PLAY RECAP")[2]
-        return any("changed=0 " not in line for line in recap.splitlines() if "changed=" in line)
 
 
 @pytest.fixture
@@ -283,7 +280,11 @@ def test_an_upgrade_that_breaks_everything_is_rolled_back_and_one_that_is_well_i
         "Cannot upgrade: db1: the hook upgrade failed at Fail: it is broken", "All hosts were returned"
     )
     fleet.holds("one")
-    fleet.upgrade(tasks=broken, kill="Start what was stopped|1|start").killed()
+    # As if it had died when the return began.
+    fleet.write("broken")
+    for host in HOSTS:
+        marked = {"state": "rolled_back", "stage": "begin", "once": "earlier", "targets": fleet.targets(host)}
+        assert run(restore_point, name="pre-upgrade", **marked)["changed"]
     fleet.upgrade(tasks=good).said("An earlier run had begun to return. All hosts were returned")
     fleet.holds("one")
     fleet.upgrade(tasks=good, kill="Remove those whose time is over|1|start").killed()
