@@ -47,7 +47,7 @@ HOOK = """
 UPGRADE = """
 - name: Replace everything
   ansible.builtin.shell: |
-    cd {{{{ ({folders})[inventory_hostname] }}}}/data && rm -r -- * && mkdir {word} &&
+    cd {{{{ ({folders})[inventory_hostname] }}}}/data && rm -r -- * && mkdir {word} && echo {word} > ../boot/kernel &&
     python3 -c 'print("{word} of {{{{ inventory_hostname }}}} " * {size}, end="")' > file
   changed_when: true
 - name: Break the guest
@@ -125,6 +125,10 @@ class Fleet:
         self.pve.server.wait_idle()
         assert set(self.pve.server.guest(GUEST).content.values()) == {word}
 
+    def boots(self, word: str) -> bool:
+        """Say whether this is what lies in each host's directory beside the root."""
+        return {(own / "boot" / "kernel").read_text() for own in self.hosts.values()} == {f"{word}\n"}
+
     def play(self, name: str, state: str = "present", /, *arguments: str, kill: str = "", **variables: Any) -> Played:
         """Play the role. ``variables`` are its own, without the role's name."""
         given = {f"restore_point_{key}": value for key, value in variables.items()}
@@ -137,6 +141,8 @@ class Fleet:
     def upgrade(self, *arguments: str, kill: str = "", **variables: Any) -> Played:
         """Play pre_upgrade. ``variables`` are its own, without its name."""
         given = {f"pre_upgrade_{key}": value for key, value in variables.items()}
+        own = f"{{{{ ({self._folders})[inventory_hostname] }}}}"
+        given.update(pre_upgrade_boot=f"{own}/boot", pre_upgrade_boot_store=f"{own}/boot-store")
         return self.run("restorepoint.core.pre_upgrade", {"pre_upgrade_room_mb": "1", **given}, *arguments, kill=kill)
 
     def run(self, book: str, variables: dict[str, Any], *arguments: str, kill: str = "") -> Played:
@@ -229,6 +235,8 @@ def fleet(lab, pve):
         found = Fleet(plain.folder, pve, {"web1": plain.folder / "web1", "db1": volume.folder / "db1"})
         for own in found.hosts.values():
             own.mkdir()
+            (own / "boot").mkdir()
+            (own / "boot" / "kernel").write_text("one\n")
         (found.hosts["web1"] / "data").mkdir()
         create(found.hosts["db1"] / "data")
         found.write("one")
@@ -280,15 +288,20 @@ def test_an_upgrade_that_breaks_everything_is_rolled_back_and_one_that_is_well_i
         "Cannot upgrade: db1: the hook upgrade failed at Fail: it is broken", "All hosts were returned"
     )
     fleet.holds("one")
+    assert fleet.boots("one")
     # As if it had died when the return began.
     fleet.write("broken")
     for host in HOSTS:
+        (fleet.hosts[host] / "boot" / "kernel").write_text("broken\n")
         marked = {"state": "rolled_back", "stage": "begin", "once": "earlier", "targets": fleet.targets(host)}
         assert run(restore_point, name="pre-upgrade", **marked)["changed"]
     fleet.upgrade(tasks=good).said("An earlier run had begun to return. All hosts were returned")
     fleet.holds("one")
+    assert fleet.boots("one")
     fleet.upgrade(tasks=good, kill="Remove those whose time is over|1|start").killed()
+    fleet.holds("better")
     fleet.replace("later")
     again = fleet.upgrade(tasks=good).well()
     assert "was accepted before, and was not played again" in again.text
     fleet.holds("later")
+    assert fleet.boots("better")
