@@ -248,7 +248,9 @@ def service(work: Work, settings: Settings, version: int, description: str = "")
     due = "--if-due " if work.calendar else ""
     options = f"{due}--wait {settings.wait} {work.policy}"
     what = f"{work.what} policy {work.policy}" + (f": {description}" if description else "")
-    after = " ".join(["local-fs.target remote-fs.target zfs.target", *([f"{work.after}.service"] if work.after else [])])
+    after = " ".join(
+        ["local-fs.target remote-fs.target zfs.target", *([f"{work.after}.service"] if work.after else [])]
+    )
     return _text(
         "[Unit]",
         f"Description={_plain(what)}",

@@ -221,6 +221,6 @@ def test_a_drill_and_an_export_have_schedules_of_their_own_in_the_time_zone_of_t
     )]})  # fmt: skip
     now = int(datetime.datetime(2026, 11, 27, 12, 10, tzinfo=datetime.timezone.utc).timestamp())
     moments = [found.last_due(now), found.drill_due(now), found.export_due(now)]
-    shown = [f"{datetime.datetime.fromtimestamp(each, datetime.timezone.utc):%d %H:%M}" for each in moments]
+    shown = [f"{datetime.datetime.fromtimestamp(each or 0, datetime.timezone.utc):%d %H:%M}" for each in moments]
     assert shown == ["27 12:00", "22 02:30", "27 04:00"]
     assert parse_policies({"policies": [policy(drill={})]})[0].drill_due(now) is None
