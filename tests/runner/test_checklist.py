@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import CHECKOUT, LOCAL, Controller, Played
+from .jobs import CHECKOUT, LOCAL, Controller, Played
 
 #: What systemd says of a timer that is well: there is no systemd here, so its words are written down.
 SYSTEMCTL = """#!/bin/sh

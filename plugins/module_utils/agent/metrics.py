@@ -113,7 +113,9 @@ def gather(
             due=each.last_due(moment),
             expected=dict(each.retention.rules),
             success=successes.get(each.name, 0),
-            exports=len(each.exports),
+            # A pod knows nothing of exports.
+            exports=0 if jobs else len(each.exports),
+            export_due=None if jobs else each.export_due(moment),
         )
         for each in found
     ]
