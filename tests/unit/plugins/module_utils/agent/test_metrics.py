@@ -82,6 +82,17 @@ def test_looking_before_the_first_run_makes_nothing_up(host):
     assert not (host.folder / "store").exists()
 
 
+def test_what_is_to_be_exported_and_when_can_be_seen_before_the_first_export(host):
+    host.policy["export"] = [{"kind": "restic", "repository": "/x", "password_file": "/y"}]
+    host.policy["export_schedule"] = {"calendar": ["hourly"]}
+    code, text = host.call("metrics")
+    assert code == 0
+    assert value(text, "export_destinations", policy="dev") == 1
+    assert value(text, "last_success_timestamp_seconds", policy="dev", command="export") == 0
+    now = value(text, "collection_timestamp_seconds")
+    assert 0 <= now - value(text, "export_last_due_timestamp_seconds", policy="dev") <= 3600
+
+
 def test_verify_leaves_a_line_that_can_be_seen(host):
     host.call("run", "dev")
     assert host.call("verify", "dev")[0] == 0
