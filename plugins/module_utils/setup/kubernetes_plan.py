@@ -86,15 +86,13 @@ def make_plan(namespace: str, wanted: Sequence[Object], there: Sequence[There], 
     for each in wanted:
         _have(plan, (family, namespace), each, found.get((each.resource, each.namespace, each.name)))
     # CronJobs first, so that none starts without its account; the namespace stays.
-    gone = [each for each in there if each.key not in keys and each.resource != NAMESPACES]
+    unwanted = [each for each in there if each.key not in keys and each.resource != NAMESPACES]
+    gone = [each for each in unwanted if _ours(each.item, (family, namespace))]
     for one in sorted(gone, key=lambda each: (-family.kinds.index(each.resource), str(each.key[1:]))):
         resource, where, name = one.key
-        if _ours(one.item, (family, namespace)):
-            body = {"metadata": {"uid": one.item["metadata"]["uid"]}}
-            plan.send(
-                target_of(resource, where, name), "remove", Request("delete", resource, where, name, body), "absent",
-                _words(one.item),
-            )  # fmt: skip
+        body = {"metadata": {"uid": one.item["metadata"]["uid"]}}
+        request = Request("delete", resource, where, name, body)
+        plan.send(target_of(resource, where, name), "remove", request, "absent", _words(one.item))
     return plan
 
 

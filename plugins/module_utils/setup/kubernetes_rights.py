@@ -76,7 +76,7 @@ class Needs:
     def reading(self) -> tuple[list[Rule], list[Rule]]:
         """What is needed to see what there is: in each namespace, and of kinds that lie in none."""
         inside = [_rule(CLAIMS, "list"), _rule(SNAPSHOTS, "list")]
-        return inside, [_rule(VOLUMES, "list")]
+        return inside, [_rule(VOLUMES, "list"), *([_rule(CONTENTS, "list")] if self.contents else [])]
 
 
 def _rule(resource: Resource, *verbs: str) -> Rule:
