@@ -205,7 +205,7 @@ def test_a_set_called_ripu_does_not_take_root_myripu(storage, guest):
     storage.snapshot(volumes[0], name="ripu")
     guest.run("lvchange", "-ay", "-K", "vg0/root.ripu")
     storage.mount("root.ripu")
-    with pytest.raises(Failed, match="vg0/root.ripu is open"):
+    with pytest.raises(Failed, match=r"vg0/root\.ripu is open"):
         storage.snapshot(volumes[0], name="ripu", state="absent")
     storage.unmount("root.ripu")
     assert storage.snapshot(volumes[0], name="ripu", state="absent")["changed"]

@@ -24,7 +24,7 @@ def rows():
     return [row for row in cells if row[0] != "seen in" and set(row[0]) != {"-"}]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def named_in(path):
     """Return the names of the tests of a file."""
     tree = ast.parse((CHECKOUT / path).read_text(encoding="utf-8"))
