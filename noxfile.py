@@ -348,8 +348,10 @@ def molecule(session: nox.Session) -> None:
         command = ["molecule", "--base-config", str(collection / ".config" / "molecule" / "config.yml"), "test"]
         run(session, collection, tools, *command, *chosen, env=env)
         text = log.read_text()
+    # playbooks/site.yml passes over groups that an inventory lacks; its plays are called so.
+    meant = [play for play in text.split("PLAY [") if not play.startswith("Site: ")]
     for sign in ("no hosts matched", "provided hosts list is empty"):
-        if sign in text:
+        if any(sign in play for play in meant):
             session.error(f"Ansible said {sign!r}, so a scenario proved nothing: check its inventory.")
     plays = text.count("PLAY RECAP")
     idle = plays - len(re.findall(r" ok=[1-9]\d* ", text))
