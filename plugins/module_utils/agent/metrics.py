@@ -96,7 +96,13 @@ def gather(
     tasks = [Task(policy, target, folder) for policy in found for target in policy.targets]
     seen, more = looks(tasks, now, timeout, look)
     watched = [
-        Watched(each.name, each.last_due(moment), dict(each.retention.rules), successes.get(each.name, 0))
+        Watched(
+            name=each.name,
+            due=each.last_due(moment),
+            expected=dict(each.retention.rules),
+            success=successes.get(each.name, 0),
+            exports=len(each.exports),
+        )
         for each in found
     ]
     seconds = time.monotonic() - begun

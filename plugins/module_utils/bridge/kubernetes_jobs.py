@@ -78,6 +78,11 @@ def _unfit(policy: Policy) -> list[tuple[str, str]]:
             found.append((f"a pod does not reach targets of {backend}", _ELSEWHERE))
     if any(each.params.get("kubeconfig") or each.params.get("context") for each in policy.targets):
         found.append(("it names a kubeconfig, and a pod logs in with its account", "leave kubeconfig and context out"))
+    for name, schedule in (("drill_schedule", policy.drill_schedule), ("export_schedule", policy.export_schedule)):
+        if schedule.moments:
+            what = name.partition("_")[0]
+            reason = f"it has {name}, and no job of the cluster makes {what}s: a pod forgets when the last one was"
+            found.append((reason, f"take {name} out, and start `restorepoint {what}` where the storage is mounted"))
     if policy.hooks:
         kinds = ", ".join(dict.fromkeys(each.kind for each in policy.hooks))
         # The watchdog dies with the pod, and so does the note from which the next run would take it back.

@@ -62,7 +62,7 @@ _CLAIMS = ("hostpath", "csi")
 _POLICY_KEYS = (
     *("name", "description", "targets", "schedule", "timezone", "keep", "min_keep", "min_age", "max_delete"),
     *("require_recent", "match", "only_if_changed", "hooks", "labels"),
-    *("drill", "export"),
+    *("drill", "export", "drill_schedule", "export_schedule"),
 )
 _HOOK_KEYS = {
     "command": ("kind", "name", "before", "after", "timeout"),
@@ -100,6 +100,15 @@ class Hook:
 
 
 @dataclass(frozen=True)
+class Schedule:
+    """When something is due: the expressions as they were given, and what they mean."""
+
+    calendar: tuple[str, ...] = ()
+    cron: tuple[str, ...] = ()
+    moments: tuple[Calendar, ...] = ()
+
+
+@dataclass(frozen=True)
 class Policy:
     """One checked policy. Its name is the owner of what it takes."""
 
@@ -117,10 +126,20 @@ class Policy:
     labels: Mapping[str, str] = field(default_factory=dict)
     drill: DrillRules | None = None
     exports: tuple[Destination, ...] = ()
+    drill_schedule: Schedule = Schedule()
+    export_schedule: Schedule = Schedule()
 
     def last_due(self, now: int) -> int | None:
         """Return the last moment at which it should have run, in seconds since the epoch; None without a schedule."""
         return latest(self.moments, now, self.timezone)
+
+    def drill_due(self, now: int) -> int | None:
+        """Return the last moment at which it should have been drilled, like `last_due`."""
+        return latest(self.drill_schedule.moments, now, self.timezone)
+
+    def export_due(self, now: int) -> int | None:
+        """Return the last moment at which it should have been exported, like `last_due`."""
+        return latest(self.export_schedule.moments, now, self.timezone)
 
 
 @dataclass(frozen=True)
@@ -253,7 +272,7 @@ def _policy(read: _Reader) -> Policy | None:
     elif name:
         read.tried("name", lambda: check_owner(name))
     timezone = read.get("timezone", str, "UTC", "the name of a time zone")
-    calendar, cron, moments = _schedule(read)
+    schedule = _schedule(read, "schedule", "leave it out for a policy that is run by hand")
     targets = _targets(read)
     retention = _retention(read, timezone)
     policy = Policy(
@@ -261,9 +280,9 @@ def _policy(read: _Reader) -> Policy | None:
         targets=targets,
         retention=retention or RetentionPolicy(),
         description=read.get("description", str, "", "a text"),
-        calendar=calendar,
-        cron=cron,
-        moments=moments,
+        calendar=schedule.calendar,
+        cron=schedule.cron,
+        moments=schedule.moments,
         timezone=timezone,
         match=read.texts("match"),
         only_if_changed=read.get("only_if_changed", bool, False, "true or false"),
@@ -271,15 +290,17 @@ def _policy(read: _Reader) -> Policy | None:
         labels=_labels(read),
         drill=_drill(read, targets),
         exports=_exports(read, targets),
+        drill_schedule=_schedule_of(read, "drill"),
+        export_schedule=_schedule_of(read, "export"),
     )
     return policy if len(read.faults) == before else None
 
 
-def _schedule(read: _Reader) -> tuple[tuple[str, ...], tuple[str, ...], tuple[Calendar, ...]]:
-    data = read.data.get("schedule")
+def _schedule(read: _Reader, name: str, remedy: str) -> Schedule:
+    data = read.data.get(name)
     if data is None:
-        return (), (), ()
-    inner = _Reader(read.at("schedule"), data, read.faults)
+        return Schedule()
+    inner = _Reader(read.at(name), data, read.faults)
     inner.only(("calendar", "cron"))
     calendar, cron = inner.texts("calendar"), inner.texts("cron")
     moments = []
@@ -288,8 +309,18 @@ def _schedule(read: _Reader) -> tuple[tuple[str, ...], tuple[str, ...], tuple[Ca
             found = inner.tried(f"{key}[{number}]", functools.partial(parse, text))
             moments += [found] if found is not None else []
     if inner.sound and not inner.data:
-        inner.fault("", "it has neither calendar nor cron; leave it out for a policy that is run by hand")
-    return calendar, cron, tuple(moments)
+        inner.fault("", f"it has neither calendar nor cron; {remedy}")
+    return Schedule(calendar, cron, tuple(moments))
+
+
+def _schedule_of(read: _Reader, what: str) -> Schedule:
+    """Return when a policy is drilled or exported; that it has the key for it is looked at as well."""
+    name = f"{what}_schedule"
+    # A drill without rules has the defaults; an export without a destination has nothing to do.
+    missing = read.data.get(what) is None or (what == "export" and not read.data.get(what))
+    if read.data.get(name) is not None and missing:
+        read.fault(name, f"the policy has no key {what}, so there is nothing to be done at these moments")
+    return _schedule(read, name, f"leave it out where `restorepoint {what}` is started by something else")
 
 
 def _retention(read: _Reader, timezone: str) -> RetentionPolicy | None:
