@@ -179,11 +179,15 @@ def guest_tests(session: nox.Session) -> None:
     pytest(session, "tests/guest")
 
 
+def runner_tools() -> pathlib.Path:
+    """Return the programs of the environment with ansible-runner."""
+    return ansible_with("runner", *unit_packages(), *requirements("tests/runner/requirements.txt"))
+
+
 @nox.session(venv_backend="none")
 def runner(session: nox.Session) -> None:
     """Run the playbooks under ansible-runner as AWX does, and check what AWX is set up with; arguments go to pytest."""
-    tools = ansible_with("runner", *unit_packages(), *requirements("tests/runner/requirements.txt"))
-    pytest(session, "tests/runner", f"-n{os.cpu_count() or 1}", "--dist=loadfile", tools=tools)
+    pytest(session, "tests/runner", f"-n{os.cpu_count() or 1}", "--dist=loadfile", tools=runner_tools())
 
 
 def ansible_tests() -> list[str]:
@@ -394,12 +398,12 @@ def cluster_tests(session: nox.Session) -> None:
     end its parts have one of their own. KUBECONFIG_LAB names another one, RP_CLUSTER one of ours that runs.
     """
     if os.environ.get("KUBECONFIG_LAB") or "RP_CLUSTER" in os.environ or clusters.lack():
-        pytest(session, "tests/cluster", *SHARED)
+        pytest(session, "tests/cluster", *SHARED, tools=runner_tools())
         return
     with running_cluster(session, "nox") as cluster:
         os.environ["RP_CLUSTER"] = cluster.name if cluster else ""
         try:
-            pytest(session, "tests/cluster", *SHARED)
+            pytest(session, "tests/cluster", *SHARED, tools=runner_tools())
         finally:
             del os.environ["RP_CLUSTER"]
 
