@@ -165,7 +165,7 @@ class Fleet:
         command = [str(pathlib.Path(sys.executable).parent / "ansible-playbook"), "-i", str(inventory), book]
         done = subprocess.run(
             [*command, "-e", json.dumps(variables), *arguments],
-            env=environment, capture_output=True, text=True, timeout=300, check=False, stdin=subprocess.DEVNULL,
+            env=environment, capture_output=True, text=True, timeout=900, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         if done.returncode == KILLED:
             self._end_left(f"RP_STEPS={steps}".encode())
