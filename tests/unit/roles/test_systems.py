@@ -113,3 +113,46 @@ def words(task):
 def test_a_system_of_no_known_family_has_none_and_names_given_by_hand_count_everywhere():
     assert shown("lvm", "{{ __lvm_install_packages }}", "Alpine") == []
     assert shown("zfs", "{{ __zfs_install_packages }}", "Alpine", zfs_packages=["zfs-lts"]) == ["zfs-lts"]
+
+
+EXPORTS = [
+    {"kind": "restic", "repository": "sftp:nas:/x"},
+    {"kind": "file", "path": "/a"},
+    {"kind": "file", "path": "/b", "compression": "lz4"},
+    {"kind": "file", "path": "/c", "compression": "none"},
+]
+
+
+@pytest.mark.parametrize("system", platforms("offsite"))
+@pytest.mark.parametrize(
+    ("exports", "programs"),
+    [
+        (EXPORTS, ["restic", "zstd", "lz4", "ssh"]),
+        ([{"kind": "zfs", "dataset": "a/b"}], []),
+        ([{"kind": "zfs", "dataset": "a/b", "ssh": {"host": "nas"}}], ["ssh"]),
+        (None, []),
+    ],
+)
+def test_exports_get_the_programs_that_their_destinations_start(system, exports, programs):
+    ssh = {"Debian": "openssh-client", "RedHat": "openssh-clients"}[Distribution.OS_FAMILY[system]]
+    policies = [{"name": "one", "export": exports}, {"name": "two"}]
+    found = shown("offsite", "{{ __offsite_install_packages }}", system, restorepoint_policies=policies)
+    assert found == [ssh if each == "ssh" else each for each in programs]
+
+
+ALLOWED = ROLES.parent / "tests/unit/plugins/module_utils/backends/zfs/recorded/allow.txt"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "user", "has"),
+    [
+        ("two/c", "daemon", ["mount", "snapshot"]),
+        ("two", "daemon", ["clone"]),
+        ("two/c", "nobody", [""]),
+        ("one", "daemon", [""]),
+    ],
+)
+def test_what_an_account_may_do_is_read_of_the_dataset_itself_and_of_those_below(dataset, user, has):
+    receiver = {"dataset": dataset, "user": user}
+    given = {"__offsite_receiver": receiver, "__offsite_allowed": {"stdout": ALLOWED.read_text().rstrip("\n")}}
+    assert shown("offsite", "{{ __offsite_has }}", "Debian", **given) == has
