@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from .host import Host
 from .jobs import LOCAL, Controller
 
 TOP = "ansible_collections.restorepoint.core"
@@ -65,3 +66,11 @@ def proxmox() -> Iterator[Proxmox]:
         assert process.stdin
         process.stdin.close()
         process.wait(60)
+
+
+@pytest.fixture
+def host(tmp_path: pathlib.Path) -> Host:
+    """Give a host on which a policy has run and was verified."""
+    folder = tmp_path / "host"
+    folder.mkdir()
+    return Host(folder)
