@@ -37,7 +37,7 @@ options:
     description:
       - The policies that M(restorepoint.core.kubernetes_schedule_layout) has the cluster run. What becomes of their
         runs is read from CronJobs and Jobs.
-      - Claims on CSI volumes are looked at, with their snapshots. Directories of nodes are not, for only a node sees them.
+      - Claims on CSI volumes are looked at, with their snapshots. Directories of nodes are not, only a node sees them.
     type: list
     elements: dict
     default: []
