@@ -179,11 +179,15 @@ def guest_tests(session: nox.Session) -> None:
     pytest(session, "tests/guest")
 
 
+def runner_tools() -> pathlib.Path:
+    """Return the programs of the environment with ansible-runner."""
+    return ansible_with("runner", *unit_packages(), *requirements("tests/runner/requirements.txt"))
+
+
 @nox.session(venv_backend="none")
 def runner(session: nox.Session) -> None:
     """Run the playbooks under ansible-runner as AWX does, and check what AWX is set up with; arguments go to pytest."""
-    tools = ansible_with("runner", *unit_packages(), *requirements("tests/runner/requirements.txt"))
-    pytest(session, "tests/runner", f"-n{os.cpu_count() or 1}", "--dist=loadfile", tools=tools)
+    pytest(session, "tests/runner", f"-n{os.cpu_count() or 1}", "--dist=loadfile", tools=runner_tools())
 
 
 def ansible_tests() -> list[str]:
@@ -348,8 +352,10 @@ def molecule(session: nox.Session) -> None:
         command = ["molecule", "--base-config", str(collection / ".config" / "molecule" / "config.yml"), "test"]
         run(session, collection, tools, *command, *chosen, env=env)
         text = log.read_text()
+    # playbooks/site.yml passes over groups that an inventory lacks; its plays are called so.
+    meant = [play for play in text.split("PLAY [") if not play.startswith("Site: ")]
     for sign in ("no hosts matched", "provided hosts list is empty"):
-        if sign in text:
+        if any(sign in play for play in meant):
             session.error(f"Ansible said {sign!r}, so a scenario proved nothing: check its inventory.")
     plays = text.count("PLAY RECAP")
     idle = plays - len(re.findall(r" ok=[1-9]\d* ", text))
@@ -392,12 +398,12 @@ def cluster_tests(session: nox.Session) -> None:
     end its parts have one of their own. KUBECONFIG_LAB names another one, RP_CLUSTER one of ours that runs.
     """
     if os.environ.get("KUBECONFIG_LAB") or "RP_CLUSTER" in os.environ or clusters.lack():
-        pytest(session, "tests/cluster", *SHARED)
+        pytest(session, "tests/cluster", *SHARED, tools=runner_tools())
         return
     with running_cluster(session, "nox") as cluster:
         os.environ["RP_CLUSTER"] = cluster.name if cluster else ""
         try:
-            pytest(session, "tests/cluster", *SHARED)
+            pytest(session, "tests/cluster", *SHARED, tools=runner_tools())
         finally:
             del os.environ["RP_CLUSTER"]
 

@@ -49,6 +49,11 @@ _value:
       hook_seconds: 120
       paths: [/etc/shop, /var/lib/restorepoint-store]
       own_programs: true
+      drill:
+        calendar: ["Sun 03:30 Europe/Paris"]
+        paths: [/etc/shop, /var/lib/restorepoint-store]
+        own_programs: true
+      export: null
 """
 
 from typing import Any

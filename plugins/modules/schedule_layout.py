@@ -13,8 +13,8 @@ version_added: 0.1.0
 author:
   - The restorepoint.core authors (@restorepoint)
 description:
-  - Makes a service for each policy, and a timer for each that has a schedule. One more service starts those that missed
-    a run, at boot and at four in the morning.
+  - Makes a service for each policy, and a timer for each that has a schedule. So it does for a policy's drill, and for
+    its export. One more service starts those that missed a moment, at boot and at four in the morning.
   - systemd is asked about all of them (C(systemd-analyze verify) and C(systemd-analyze calendar)) before any takes its
     place.
   - Units of policies that are not listed any more are removed. A service that runs goes on to its end. Units of others,
@@ -61,6 +61,44 @@ options:
         description: Whether a run starts no programs but those of its storage, so that it can be confined more.
         type: bool
         default: false
+      drill:
+        description: The policy's drill, where it has one.
+        type: dict
+        suboptions:
+          calendar:
+            description: OnCalendar expressions, with their time zone. Without any there is no timer.
+            type: list
+            elements: str
+            default: []
+          paths:
+            description: Directories that it writes to.
+            type: list
+            elements: str
+            default: []
+          own_programs:
+            description: Whether it starts no programs but those of its storage, so that it can be confined more.
+            type: bool
+            default: false
+      export:
+        description: The policy's export, where it has one.
+        type: dict
+        suboptions:
+          calendar:
+            description: OnCalendar expressions, with their time zone. Without any there is no timer.
+            type: list
+            elements: str
+            default: []
+          paths:
+            description: Directories that it writes to.
+            type: list
+            elements: str
+            default: []
+          own_programs:
+            description:
+              - Whether it starts no programs but those of its storage and of its destinations, so that it can be
+                confined more.
+            type: bool
+            default: false
   program:
     description: The agent.
     type: str

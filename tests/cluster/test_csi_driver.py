@@ -220,9 +220,9 @@ def test_a_test_that_fails_says_why_and_leaves_nothing(fragile, fragile_namespac
     where = {"storage_class": "folders", "namespace": fragile_namespace, "size": "1Mi"}
     with (
         fragile.own.driver_fault("CreateSnapshot", code="internal", message="the pool is full"),
-        pytest.raises(Failed, match=r"take a snapshot of claim .* within 5 s.*the pool is full"),
+        pytest.raises(Failed, match=r"take a snapshot of claim .* within 20 s.*the pool is full"),
     ):
-        fragile.call("csi_class_test", timeout=5, **where)
+        fragile.call("csi_class_test", timeout=20, **where)
     fragile.until(lambda: left(fragile, fragile_namespace) == ([], [], []), "nothing is left")
     reasons = []
     for more in ({"storage_class": "none"}, {"storage_class": "folders-late"}, {"snapshot_class": "none"}):

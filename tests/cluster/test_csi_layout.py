@@ -185,7 +185,7 @@ def test_a_controller_that_gets_no_pods_is_an_error_in_kubernetes_words(fragile,
     try:
         fragile.until(lambda: fragile.api.get(f"{quota}/none").get("status", {}).get("hard"), "the quota counts")
         with pytest.raises(Failed, match="exceeded quota: none") as raised:
-            fragile.call("csi_layout", manifests=manifests, wait_timeout=8)
+            fragile.call("csi_layout", manifests=manifests, wait_timeout=30)
         assert kinds(raised.value.result) == TARGETS[:10]
     finally:
         fragile.api.delete(f"{quota}/none")

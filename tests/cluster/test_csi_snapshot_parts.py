@@ -31,7 +31,7 @@ def test_a_driver_that_refuses_is_quoted_and_what_was_made_is_gone(shop):
     handle = shop.cluster.volume(shop.namespace, "uploads")["spec"]["csi"]["volumeHandle"]
     fault = {"match": handle, "code": "exhausted", "message": "no space left"}
     with shop.cluster.own.driver_fault("CreateSnapshot", **fault), pytest.raises(Failed) as caught:
-        shop.run(name="pre", timeout=5)
+        shop.run(name="pre", timeout=20)
     assert "no space left" in caught.value.result["msg"]
     assert sorted(each["action"] for each in caught.value.result["results"]) == ["failed", "undone"]
     # The sidecar comes back to a creation that failed in its own time, and removes only then.

@@ -229,7 +229,7 @@ def test_a_return_waits_for_a_snapshot_that_is_being_taken_and_names_one_that_ne
         fragile.snapshot(fragile_namespace, "data", "late", wait=False)
         says(fragile, path, "still at work on it")
         with pytest.raises(Failed) as caught:
-            fragile.call("csi_snapshot", timeout=3, **options)
+            fragile.call("csi_snapshot", timeout=15, **options)
         assert "pvc-as-source-protection, which stays until snapshot late of it is ready" in caught.value.result["msg"]
         there = fragile.api.get(fragile.claim_path(fragile_namespace, "data"))
         assert there["metadata"]["uid"] == made["metadata"]["uid"]

@@ -338,8 +338,9 @@ def test_what_lvm_leaves_running_holds_no_lock(storage, guest):
 @pytest.mark.parametrize("when", ["hang", "garbage", "failing"])
 def test_an_lvs_that_hangs_or_prints_nonsense_fails_the_run_and_changes_nothing(storage, guest, when):
     volume = storage.thick("lv1")
+    patience = 3 if when == "hang" else 60
     with guest.shims("lvs", at=1, when=when) as folder, pytest.raises(Failed, match="Cannot") as failure:
-        guest.finished(guest.start("lvm_snapshot", shims=folder, volume=[volume], name="x", command_timeout=3))
+        guest.finished(guest.start("lvm_snapshot", shims=folder, volume=[volume], name="x", command_timeout=patience))
     words = {"hang": "did not end within 3 s", "garbage": "form of its JSON report", "failing": "the shim says no"}
     assert words[when] in str(failure.value)
     assert storage.volumes() == ["lv1"]

@@ -176,7 +176,7 @@ def test_a_guest_that_moves_is_found_again(pve, state, number):
 def test_a_guest_that_gets_locked_in_between_is_waited_for(pve):
     pve.server.faults.at("POST */101/snapshot", 1, faults.do(lambda cluster: setattr_lock(cluster, "backup")))
     pve.server.faults.at("POST */101/snapshot", 3, faults.do(lambda cluster: cluster.unlock(101)))
-    result = pve.state(vmid=[101], name="one", lock_timeout=10)
+    result = pve.state(vmid=[101], name="one", lock_timeout=120)
     assert "failed" not in result, result["msg"]
     assert begun(pve, 101, "snapshot") == 3
 

@@ -17,9 +17,14 @@ import pytest
 import yaml
 
 from .awx_server import TOKEN, AwxServer
-from .conftest import CHECKOUT
+from .jobs import CHECKOUT
 
 PLAYBOOKS = [f"playbooks/{path.name}" for path in (CHECKOUT / "playbooks").glob("*.yml")]
+#: Playbooks that are not meant for AWX, and why not.
+NOT_FOR_AWX = {
+    "csi_tour": "it is for somebody who looks at it for the first time",
+    "demo": "it is for somebody who looks at it for the first time",
+}
 
 
 class Unsafe(yaml.SafeLoader):
@@ -82,6 +87,15 @@ def test_awx_is_set_up_once_and_what_somebody_changed_comes_back(collections: st
         state.named("schedules", "Restore points: checklist, every morning")["enabled"] = False
         assert configure(server, collections, tmp_path, "--tags", "schedules") == "1"
         assert state.named("schedules", "Restore points: checklist, every morning")["enabled"] is True
+
+
+def test_every_playbook_has_a_job_template_or_is_not_meant_for_awx() -> None:
+    offered = {template["playbook"] for template in VARIABLES["awx_job_templates"]}
+    there = {pathlib.Path(path).stem for path in PLAYBOOKS}
+    assert there - offered == set(NOT_FOR_AWX)
+    assert offered - there == set()
+    page = (CHECKOUT / "docs" / "awx.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in page for name in NOT_FOR_AWX)
 
 
 def header(playbook: str) -> str:

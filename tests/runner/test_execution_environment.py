@@ -20,7 +20,7 @@ import yaml
 
 from ansible_collections.restorepoint.core.plugins.module_utils.setup import agent_libraries
 
-from .conftest import CHECKOUT
+from .jobs import CHECKOUT
 
 BIN = pathlib.Path(sys.executable).parent
 NEEDED = {"jmespath", "kubernetes", "proxmoxer", "requests"}

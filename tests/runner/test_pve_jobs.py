@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from .conftest import Controller, Proxmox
+from .conftest import Proxmox
+from .jobs import Controller
 
 ABLE = {"pve_exclude": "103, 105,108,201,203"}
 

@@ -22,6 +22,7 @@ from .offsite_options import add_options as add_offsite
 
 if TYPE_CHECKING:
     from ..engine.policy import Policy
+    from .exporting import Exporting
     from .running import Running
     from .state import State
 
@@ -145,8 +146,11 @@ def parser() -> argparse.ArgumentParser:
     verify.add_argument("--name", help="only those of that name")
     drill = command("drill", "restore the newest restore points beside their targets, check them, take that away", "*")
     drill.add_argument("--wait", type=float, default=600.0, metavar="SECONDS", help="for another run of a policy (600)")
+    drill.add_argument(
+        "--if-due", action="store_true", help="only if a moment of its schedule has passed since the last drill"
+    )
     drill.add_argument("--dry-run", action="store_true", help="only say what would be restored, and where")
-    command("due", "name the policies that missed a moment of their schedule", "*")
+    command("due", "name the policies that missed a moment of a schedule: for a run, a drill or an export", "*")
     command("check", "check the policies, and name every fault")
     annotations = command("annotations", "take the snapshots that annotations of claims and pods ask for, and prune")
     annotations.add_argument("--namespace", action="append", default=[], help="only there; may be repeated")
@@ -168,7 +172,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _comes_due(running: Running) -> bool:
+def _comes_due(running: Running | Exporting) -> bool:
     """Say whether a policy is due, or in a moment: then wait for it.
 
     What was missed is looked for at any time. A timer that fires while that look still lasts would start nothing.
@@ -248,10 +252,16 @@ class Agent:
         """Run a policy."""
         (policy,) = self._named([self._options.policy])
         running = self._running(policy)
-        if self._options.if_due and not _comes_due(running):
-            self._say(f"{policy.name}: not due")
+        if self._options.if_due and not self._is_due(policy, running):
             return OK
         return self._finished(running, running.run(self._options.wait, self._options.if_due))
+
+    def _is_due(self, policy: Policy, running: Running | Exporting) -> bool:
+        """Say whether it comes due; where not, tell so."""
+        due = _comes_due(running)
+        if not due and not self._options.json:
+            self._say(f"{policy.name}: not due")
+        return due
 
     def create(self) -> int:
         """Take a restore point by hand."""
@@ -335,20 +345,26 @@ class Agent:
         """End what a killed run left. The policy need not be there any more: the run's mark has all."""
         name = self._options.policy
         state = self._state()
-        if state.mark(name).read() is None and state.drilled(name).read() is None:
+        exported = (state.mark(f"{name}.export").read() or {}).get("record") is not None
+        if not exported and state.mark(name).read() is None and state.drilled(name).read() is None:
             return self._recovered(name, False)
         from ..core.retention import RetentionPolicy
         from ..engine.policy import Policy
         from .drilling import Drilling
+        from .exporting import Exporting
 
-        running = self._running(Policy(name, (), RetentionPolicy()), Drilling)
+        policy = Policy(name, (), RetentionPolicy())
+        exported = exported and self._running(policy, Exporting).recover()
+        if state.mark(name).read() is None and state.drilled(name).read() is None:
+            return self._recovered(name, exported)
+        running = self._running(policy, Drilling)
         try:
             with state.lock(name, 0.0):
                 running.recover()
                 running.clear()
         except LockTimeout:
             # Its holder has done this at its beginning.
-            return self._recovered(name, False)
+            return self._recovered(name, exported)
         for warning in running.warnings:
             complain(warning)
         return FAILED if running.warnings else self._recovered(name, True)
@@ -402,18 +418,17 @@ class Agent:
 
     def export(self) -> int:
         """Bring restore points elsewhere. The worst that became of a policy is the exit code."""
-        from ..interrupts import Interrupts
-        from . import progress
         from .exporting import Exporting
 
-        options, interrupts = self._options, Interrupts()
-        interrupts.install()
+        options = self._options
         policies = self._named(options.policy)
         policies = policies if options.policy else [each for each in policies if each.exports]
         codes, records = [OK], []
         for policy in policies:
-            exporting = Exporting(self._state(), policy, self._now, interrupts, progress.on(sys.stderr))
-            record = exporting.export(options.destination, options.force, options.wait)
+            exporting = self._running(policy, Exporting)
+            if options.if_due and not self._is_due(policy, exporting):
+                continue
+            record = exporting.export(options.destination, options.force, options.wait, options.if_due)
             records.append({**record, "results": exporting.results})
             codes.append(_CODES[record["outcome"]])
             if not options.json:
@@ -535,10 +550,12 @@ class Agent:
         records, code = [], OK
         for policy in policies:
             running = self._running(policy, Drilling)
+            if self._options.if_due and not self._is_due(policy, running):
+                continue
             if self._options.dry_run:
                 records += running.foretell()
             else:
-                record = running.drill(self._options.wait)
+                record = running.drill(self._options.wait, self._options.if_due)
                 records.append(record)
                 ended = FAULTS if record.get("faults") else _CODES[record["outcome"]]
                 code = code or ended
@@ -565,17 +582,28 @@ class Agent:
         self._say(f"{record['policy']}: {record['outcome']}{f'; {reason}' if reason else ''}")
 
     def due(self) -> int:
-        """Name the policies that missed a moment of their schedule."""
+        """Name the policies that missed a moment of a schedule: for a run, a drill or an export."""
         from ..core.snapshot import timestamp
+        from .drilling import Drilling
+        from .exporting import Exporting
+        from .running import Running
 
         found = []
+        kinds = (
+            ("run", Running, "last_due"),
+            ("drill", Drilling, "drill_due"),
+            ("export", Exporting, "export_due"),
+        )
         for policy in self._named(self._options.policy):
-            if self._running(policy).is_due():
-                found.append({"policy": policy.name, "since": timestamp(policy.last_due(self._now()) or 0)})
+            for command, kind, last_due in kinds:
+                if self._running(policy, kind).is_due():
+                    since = timestamp(getattr(policy, last_due)(self._now()) or 0)
+                    found.append({"policy": policy.name, "command": command, "since": since})
         if self._options.json:
             self._say_json(found)
-        else:
-            self._say(*(f"{each['policy']} due since {each['since']}" for each in found))
+        for each in found if not self._options.json else ():
+            what = "" if each["command"] == "run" else f" {each['command']}"
+            self._say(f"{each['policy']}{what} due since {each['since']}")
         return OK
 
     def check(self) -> int:

@@ -22,7 +22,7 @@ from ..core.snapshot import Snapshot, timestamp
 from ..engine.drills import DrillRules
 from ..engine.policy import Policy, Target, engine
 from . import drill_checks as checks
-from .running import FAILED, Running, look
+from .running import DONE, FAILED, UNCHANGED, Running, is_due, look
 from .scratch import Place, Restored, Scratch, check_filesystem, plan, read_place
 
 #: How long a drill waits for another run of the policy where nobody says, in seconds.
@@ -46,11 +46,14 @@ def check(policy: Policy) -> None:
 class Drilling(Running):
     """One drill of a policy, from its lock to its line in the journal."""
 
-    def drill(self, wait: float = PATIENCE) -> dict[str, Any]:
+    def drill(self, wait: float = PATIENCE, if_due: bool = False) -> dict[str, Any]:
         """Drill all targets; return the record, which is in the journal as well."""
 
         def work() -> None:
             check(self._policy)
+            if if_due and not self.is_due():
+                self.record.update(outcome=UNCHANGED, reason="it is not due")
+                return
             self.record.update(checked=0, faults=0, targets=[], drills=[])
             self.clear()
             for target in self._policy.targets:
@@ -60,6 +63,19 @@ class Drilling(Running):
                 self._add({"target": self._policy.name, "ok": False, "fault": "there is no target"})
 
         return self._recorded("drill", work, wait)
+
+    def is_due(self, ahead: int = 0) -> bool:
+        """Say whether a moment of its own schedule has passed since the last drill that succeeded was begun."""
+        last = self._state.last_of(self._policy.name, "drill")
+        return is_due(self._policy.drill_due, last, self._now() + ahead)
+
+    def _remember(self) -> None:
+        super()._remember()
+        if self.record["command"] == "drill" and self.record["outcome"] == DONE:
+            # On a full disk it is not noted, and drilled once more.
+            with contextlib.suppress(OSError):
+                last = self._state.last_of(self._policy.name, "drill")
+                last.write({"started_epoch": self.record["started_epoch"]})
 
     def foretell(self) -> list[dict[str, Any]]:
         """Return what a drill would restore, and where. Touches nothing."""

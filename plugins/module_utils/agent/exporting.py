@@ -38,7 +38,7 @@ from ..interrupts import Interrupts
 from ..offsite import streams, zfs
 from ..offsite.files import Folder
 from .progress import Shown
-from .running import BUSY, DONE, FAILED, INTERRUPTED, KILLED, RUNNING, UNCHANGED, members
+from .running import BUSY, DONE, FAILED, INTERRUPTED, KILLED, RUNNING, UNCHANGED, is_due, members
 from .state import State, new_line
 
 #: How many names a mark holds, and how many failures a line.
@@ -119,7 +119,12 @@ class Exporting:
         self.record: dict[str, Any] = {}
         self.results: list[dict[str, Any]] = []
 
-    def export(self, only: Sequence[str], force: bool, wait: float) -> dict[str, Any]:
+    def is_due(self, ahead: int = 0) -> bool:
+        """Say whether a moment of its schedule has passed since the last export that succeeded was begun."""
+        last = self._state.last_of(self._policy.name, "export")
+        return is_due(self._policy.export_due, last, self._now() + ahead)
+
+    def export(self, only: Sequence[str], force: bool, wait: float, if_due: bool = False) -> dict[str, Any]:
         """Bring what they lack to the destinations of these names, or to all; return the record.
 
         Raises InvalidInput where there is no such destination.
@@ -131,8 +136,11 @@ class Exporting:
             with self._state.lock(f"{self._policy.name}.export", wait):
                 self._recover()
                 self._mark.write({"record": self.record, "sending": self._sending()})
-                self._guarded(destinations, force)
-                self._end(begun)
+                if if_due and not self.is_due():
+                    self.record.update(outcome=UNCHANGED, reason="it is not due")
+                else:
+                    self._guarded(destinations, force)
+                self._end(begun, everywhere=not only)
         except LockTimeout as error:
             self.record.update(outcome=BUSY, reason=str(error), seconds=round(time.monotonic() - begun, 3))
             self._state.append(self.record)
@@ -141,12 +149,20 @@ class Exporting:
     def _sending(self) -> list[Any]:
         return list((self._mark.read() or {}).get("sending", ()))
 
-    def _recover(self) -> None:
-        """Write the line of an export that was killed."""
+    def recover(self) -> bool:
+        """Write the line of an export that was killed; say whether there was one. None is while one is under way."""
+        with contextlib.suppress(LockTimeout), self._state.lock(f"{self._policy.name}.export", 0.0):
+            return self._recover()
+        return False
+
+    def _recover(self) -> bool:
         record = (self._mark.read() or {}).get("record")
         if record:
             record.update(outcome=KILLED, reason="it was killed, or the machine went down; the next export goes on")
             self._state.append(record)
+            # What it was sending stays, so that the next one can go on with it.
+            self._mark.write({"record": None, "sending": self._sending()})
+        return bool(record)
 
     def _guarded(self, destinations: Sequence[Destination], force: bool) -> None:
         try:
@@ -172,7 +188,7 @@ class Exporting:
             if self._shown:
                 self._shown.clear()
 
-    def _end(self, begun: float) -> None:
+    def _end(self, begun: float, everywhere: bool) -> None:
         with self._interrupts.held():
             self.record["seconds"] = round(time.monotonic() - begun, 3)
             self.record["targets"] = list(dict.fromkeys(each["target"] for each in self.results))
@@ -184,6 +200,10 @@ class Exporting:
             self.record["done"] = counts
             self.record["destinations"] = self._summed()
             self.record["warnings"] = self.warnings[:_TOLD]
+            if everywhere and self.record["outcome"] in (DONE, UNCHANGED):
+                with contextlib.suppress(OSError):
+                    last = self._state.last_of(self._policy.name, "export")
+                    last.write({"started_epoch": self.record["started_epoch"]})
             self._state.append(self.record)
             # What was not sent stays until it is: an interrupted receive goes on with it.
             left = self._sending() if self.record["outcome"] in (FAILED, INTERRUPTED) else []

@@ -23,6 +23,9 @@ def add_options(commands: Any) -> None:
     export.add_argument(
         "--wait", type=float, default=0.0, metavar="SECONDS", help="wait so long for another export of the policy"
     )
+    export.add_argument(
+        "--if-due", action="store_true", help="only if a moment of its schedule has passed since the last export"
+    )
     export.add_argument("--json", action="store_true", help="print JSON")
     words = "show what a destination holds, or restore from it"
     made = commands.add_parser("import", help=words, description=words)

@@ -30,7 +30,7 @@ from ..interrupts import Interrupts
 from ..lock import FileLock
 from . import hooks as hook_stack
 from .progress import Shown, Watched
-from .state import State, new_line
+from .state import Mark, State, new_line
 
 #: Outcomes of a run, as the journal names them.
 DONE, UNCHANGED, FAILED, BLOCKED = "done", "unchanged", "failed", "blocked"
@@ -178,6 +178,13 @@ def proven_unchanged(policy: Policy, now: Callable[[], int]) -> tuple[str | None
         return None, [f"whether anything changed could not be told: {error}"]
 
 
+def is_due(last_due: Callable[[int], int | None], last: Mark, now: int) -> bool:
+    """Say whether a moment of a schedule has passed since what is noted in ``last`` as the last one that succeeded."""
+    due = last_due(now)
+    begun = int((last.read() or {}).get("started_epoch", -1))
+    return due is not None and not due <= begun <= now
+
+
 class Running:
     """One run of a policy, from its lock to its line in the journal.
 
@@ -251,10 +258,7 @@ class Running:
 
         A run of the future was noted by a clock that was wrong, and proves nothing. ``ahead`` seconds from now count.
         """
-        now = self._now() + ahead
-        due = self._policy.last_due(now)
-        last = int((self._last.read() or {}).get("started_epoch", -1))
-        return due is not None and not due <= last <= now
+        return is_due(self._policy.last_due, self._last, self._now() + ahead)
 
     def recover(self) -> None:
         """Bring to an end what a killed run left: thaw, and write its line. The policy's lock has to be held."""

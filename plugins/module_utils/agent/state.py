@@ -81,6 +81,10 @@ class State:
         """Return where a policy keeps when its last run that succeeded was begun, and its last automatic names."""
         return self.thawed(f"{policy}.last")
 
+    def last_of(self, policy: str, command: str) -> Mark:
+        """Return where a policy keeps when its last drill, or export, that succeeded was begun."""
+        return self.last(f"{policy}.{command}")
+
     def drilled(self, policy: str) -> Mark:
         """Return where a drill notes the scratch place that it has."""
         return self.mark(f"{policy}.drill")

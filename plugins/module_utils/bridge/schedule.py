@@ -22,6 +22,10 @@ from .layout import run_layout, unblocked
 
 _LOCK_SECONDS = 60.0
 _TEXTS: dict[str, Any] = {"type": "list", "elements": "str", "default": []}
+_EXTRA: dict[str, Any] = {
+    "type": "dict",
+    "options": {"calendar": _TEXTS, "paths": _TEXTS, "own_programs": {"type": "bool", "default": False}},
+}
 
 SPEC: dict[str, Any] = {
     "jobs": {
@@ -34,6 +38,8 @@ SPEC: dict[str, Any] = {
             "hook_seconds": {"type": "int", "default": 0},
             "paths": _TEXTS,
             "own_programs": {"type": "bool", "default": False},
+            "drill": _EXTRA,
+            "export": _EXTRA,
         },
     },
     "program": {"type": "str", "default": "/usr/local/sbin/restorepoint"},
@@ -62,7 +68,7 @@ def run_schedule() -> NoReturn:
         made = systemd.make_plan(wanted, found, systemd_host.FOLDER)
         new = any(isinstance(step, systemd.FileStep) and step.content is not None for step in made.steps)
         if new and not made.blockers and _has_agent(module, settings.program):
-            calendar = [each for job in jobs for each in job.calendar]
+            calendar = [each for job in jobs for work in systemd.works(job) for each in work.calendar]
             systemd_host.object_to(wanted, list(dict.fromkeys(calendar)), known, made)
         return unblocked("the units of policies", made)
 

@@ -18,12 +18,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable, Union
 
-from .history import COMMANDS, OUTCOMES, empty
+from .history import COMMANDS, OUTCOMES, empty, no_runs
 from .survey import Survey, merged
 
 MAX_TARGETS = 500
 OTHERS = "(others)"
-#: Commands whose moments are shown for each policy, whether they ever ran or not: alerts compare them.
+#: Commands whose moments are shown for each policy, whether they ever ran or not: alerts compare them. So are those of
+#: ``export``, where a policy has destinations.
 WATCHED_COMMANDS = ("run", "verify", "drill")
 
 _Sample = tuple[Mapping[str, str], Union[int, float]]
@@ -73,12 +74,15 @@ class Watched:
     """A policy. ``due`` is the last moment of its schedule, None without one; ``expected`` are slots by keep rule.
 
     ``success`` is when the last run that succeeded was begun, as the state folder remembers it beside the journal.
+    ``exports`` is how many destinations its exports have, ``export_due`` the last moment of their schedule.
     """
 
     name: str
     due: int | None
     expected: Mapping[str, int]
     success: int = 0
+    exports: int = 0
+    export_due: int | None = None
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,16 @@ def _policies(facts: Facts) -> list[Family]:
             "How many restore points a keep rule wants. A rule that keeps all has none.",
             [({**to, "rule": rule}, slots) for to, it in named for rule, slots in it.expected.items() if slots > 0],
         ),
+        _gauge(
+            "export_destinations",
+            "How many destinations the policy's exports have, where it has any.",
+            [(to, it.exports) for to, it in named if it.exports],
+        ),
+        _gauge(
+            "export_last_due_timestamp_seconds",
+            "The last moment at which the schedule of exports wanted one.",
+            [(to, it.export_due) for to, it in named if it.export_due is not None],
+        ),
     ]
 
 
@@ -218,10 +232,9 @@ def _commands(facts: Facts) -> list[Family]:
 def _runs(facts: Facts, policy: Watched) -> Iterable[tuple[str, Mapping[str, Any]]]:
     """Yield what became of each command of a policy; of the watched ones also where they never ran."""
     found = (facts.tally or {}).get(policy.name, empty())["commands"]
-    never = {"outcomes": {}, "attempt": 0, "success": 0, "succeeded": False, "seconds": 0.0, "faults": 0}
     for command in COMMANDS:
-        if command in found or command in WATCHED_COMMANDS:
-            run = found.get(command, never)
+        if command in found or command in WATCHED_COMMANDS or (command == "export" and policy.exports):
+            run = found.get(command, no_runs())
             yield command, {**run, "success": max(run["success"], policy.success if command == "run" else 0)}
 
 

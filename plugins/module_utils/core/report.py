@@ -40,6 +40,7 @@ _HOUR, _DAY = 3600, 86400
 _BEFOREHAND, _MISSED_AFTER, _PRUNED_AFTER = 300, _HOUR, 2 * _HOUR
 _RECENT, _PROVEN_WITHIN, _SKEW = 26 * _HOUR, 35 * _DAY, 60
 _OFTEN, _OFTEN_WITHIN = 3, 6 * _HOUR
+_EXPORTED_WITHIN, _EXPORTED_AFTER = 8 * _DAY, 6 * _HOUR
 _SNAPSHOT_FULL, _FULL, _METADATA_FULL = 0.8, 0.9, 0.8
 
 
@@ -229,6 +230,7 @@ def _policy(watched: Watched, known: Known, facts: Facts, problems: _Problems) -
         last["run"]["success"] = timestamp(success)
     _judge_runs(watched, success, known.records, facts.now, problems)
     _judge_commands(watched.name, tally["commands"], known.records, facts.now, problems)
+    _judge_exports(watched, tally["commands"].get("export", {}).get("success", 0), facts.now, problems)
     looks = [each for each in facts.looks if each.policy == watched.name]
     targets = [_target(look, number, watched, known, facts.now, problems) for look, number in _seen(looks)]
     for look in looks:
@@ -341,6 +343,21 @@ def _judge_commands(
         if command in PROOFS and run["success"] and now - run["success"] > _PROVEN_WITHIN:
             text = f"The last {command} that succeeded is {span(now - run['success'])} ago."
             problems.add(WARNING, "unproven", text, policy)
+
+
+def _judge_exports(watched: Watched, success: int, now: int, problems: _Problems) -> None:
+    """Say whether the last export that succeeded is too old: by its schedule, or by days where it has none."""
+    due = watched.export_due
+    if not watched.exports:
+        return
+    if due is None:
+        late, since = now - success > _EXPORTED_WITHIN, ""
+    else:
+        late = due - _BEFOREHAND > success and now - due > _EXPORTED_AFTER
+        since = f", and one was due at {clock(timestamp(due))}"
+    if late:
+        told = f"The last export that succeeded is {span(now - success)} ago" if success else "No export ever succeeded"
+        problems.add(WARNING, "export-late", f"{told}{since}.", watched.name)
 
 
 def _reason(records: Sequence[Mapping[str, Any]], command: str, attempt: int) -> str:

@@ -62,7 +62,7 @@ _CLAIMS = ("hostpath", "csi")
 _POLICY_KEYS = (
     *("name", "description", "targets", "schedule", "timezone", "keep", "min_keep", "min_age", "max_delete"),
     *("require_recent", "match", "only_if_changed", "hooks", "labels"),
-    *("drill", "export"),
+    *("drill", "export", "drill_schedule", "export_schedule"),
 )
 _HOOK_KEYS = {
     "command": ("kind", "name", "before", "after", "timeout"),
@@ -100,6 +100,15 @@ class Hook:
 
 
 @dataclass(frozen=True)
+class Schedule:
+    """When something is due: the expressions as they were given, and what they mean."""
+
+    calendar: tuple[str, ...] = ()
+    cron: tuple[str, ...] = ()
+    moments: tuple[Calendar, ...] = ()
+
+
+@dataclass(frozen=True)
 class Policy:
     """One checked policy. Its name is the owner of what it takes."""
 
@@ -117,10 +126,20 @@ class Policy:
     labels: Mapping[str, str] = field(default_factory=dict)
     drill: DrillRules | None = None
     exports: tuple[Destination, ...] = ()
+    drill_schedule: Schedule = Schedule()
+    export_schedule: Schedule = Schedule()
 
     def last_due(self, now: int) -> int | None:
         """Return the last moment at which it should have run, in seconds since the epoch; None without a schedule."""
         return latest(self.moments, now, self.timezone)
+
+    def drill_due(self, now: int) -> int | None:
+        """Return the last moment at which it should have been drilled, like `last_due`."""
+        return latest(self.drill_schedule.moments, now, self.timezone)
+
+    def export_due(self, now: int) -> int | None:
+        """Return the last moment at which it should have been exported, like `last_due`."""
+        return latest(self.export_schedule.moments, now, self.timezone)
 
 
 @dataclass(frozen=True)
@@ -177,7 +196,7 @@ class _Reader:
             self.fault("", f"it is {_kind(data)}, and has to be a mapping")
 
     def at(self, key: str) -> str:
-        return f"{self.place}.{key}" if key else self.place
+        return ".".join(each for each in (self.place, key) if each)
 
     def fault(self, key: str, reason: str) -> None:
         self.faults.append(Fault(self.at(key), reason))
@@ -253,7 +272,7 @@ def _policy(read: _Reader) -> Policy | None:
     elif name:
         read.tried("name", lambda: check_owner(name))
     timezone = read.get("timezone", str, "UTC", "the name of a time zone")
-    calendar, cron, moments = _schedule(read)
+    schedule = _schedule(read, "schedule", "leave it out for a policy that is run by hand")
     targets = _targets(read)
     retention = _retention(read, timezone)
     policy = Policy(
@@ -261,9 +280,9 @@ def _policy(read: _Reader) -> Policy | None:
         targets=targets,
         retention=retention or RetentionPolicy(),
         description=read.get("description", str, "", "a text"),
-        calendar=calendar,
-        cron=cron,
-        moments=moments,
+        calendar=schedule.calendar,
+        cron=schedule.cron,
+        moments=schedule.moments,
         timezone=timezone,
         match=read.texts("match"),
         only_if_changed=read.get("only_if_changed", bool, False, "true or false"),
@@ -271,15 +290,17 @@ def _policy(read: _Reader) -> Policy | None:
         labels=_labels(read),
         drill=_drill(read, targets),
         exports=_exports(read, targets),
+        drill_schedule=_schedule_of(read, "drill"),
+        export_schedule=_schedule_of(read, "export"),
     )
     return policy if len(read.faults) == before else None
 
 
-def _schedule(read: _Reader) -> tuple[tuple[str, ...], tuple[str, ...], tuple[Calendar, ...]]:
-    data = read.data.get("schedule")
+def _schedule(read: _Reader, name: str, remedy: str) -> Schedule:
+    data = read.data.get(name)
     if data is None:
-        return (), (), ()
-    inner = _Reader(read.at("schedule"), data, read.faults)
+        return Schedule()
+    inner = _Reader(read.at(name), data, read.faults)
     inner.only(("calendar", "cron"))
     calendar, cron = inner.texts("calendar"), inner.texts("cron")
     moments = []
@@ -288,8 +309,18 @@ def _schedule(read: _Reader) -> tuple[tuple[str, ...], tuple[str, ...], tuple[Ca
             found = inner.tried(f"{key}[{number}]", functools.partial(parse, text))
             moments += [found] if found is not None else []
     if inner.sound and not inner.data:
-        inner.fault("", "it has neither calendar nor cron; leave it out for a policy that is run by hand")
-    return calendar, cron, tuple(moments)
+        inner.fault("", f"it has neither calendar nor cron; {remedy}")
+    return Schedule(calendar, cron, tuple(moments))
+
+
+def _schedule_of(read: _Reader, what: str) -> Schedule:
+    """Return when a policy is drilled or exported; that it has the key for it is looked at as well."""
+    name = f"{what}_schedule"
+    # A drill without rules has the defaults; an export without a destination has nothing to do.
+    missing = read.data.get(what) is None or (what == "export" and not read.data.get(what))
+    if read.data.get(name) is not None and missing:
+        read.fault(name, f"the policy has no key {what}, so there is nothing to be done at these moments")
+    return _schedule(read, name, f"leave it out where `restorepoint {what}` is started by something else")
 
 
 def _retention(read: _Reader, timezone: str) -> RetentionPolicy | None:
@@ -346,12 +377,24 @@ def _drill(read: _Reader, targets: Sequence[Target]) -> DrillRules | None:
 # -- targets -----------------------------------------------------------------------------------------------------------
 
 
-def _targets(read: _Reader) -> tuple[Target, ...]:
+def parse_targets(raw: Any, more: Mapping[str, Sequence[str]]) -> tuple[Target, ...]:
+    """Return the targets of a list like that of a policy; ``more`` are options of each backend beside a policy's.
+
+    Raises InvalidInput, which names every fault.
+    """
+    faults: list[Fault] = []
+    found = _targets(_Reader("", {"targets": raw}, faults), more)
+    if faults:
+        raise InvalidInput("use these targets", "; ".join(map(str, faults)), "correct all of them and try again")
+    return found
+
+
+def _targets(read: _Reader, more: Mapping[str, Sequence[str]] | None = None) -> tuple[Target, ...]:
     found: list[Target] = []
     first: dict[Any, int] = {}
     for number, raw in enumerate(read.sequence("targets")):
         inner = _Reader(read.at(f"targets[{number}]"), raw, read.faults)
-        target = _target(inner)
+        target = _target(inner, more or {})
         if target is None:
             continue
         for lock, where in _locks(target).items():
@@ -374,7 +417,7 @@ def _locks(target: Target) -> dict[tuple[str, Any], str]:
     return {(target.backend, store): f"{target.backend} and this store" if store else target.backend}
 
 
-def _target(read: _Reader) -> Target | None:
+def _target(read: _Reader, more: Mapping[str, Sequence[str]]) -> Target | None:
     before = len(read.faults)
     backend = read.get("backend", str, "", "a text")
     if backend not in _OPTIONS:
@@ -383,10 +426,11 @@ def _target(read: _Reader) -> Target | None:
             why = f"there is no backend {backend!r}" if backend else "it is missing"
             read.fault("backend", f"{why}; there are {known}")
         return None
-    read.only(("backend", *_OPTIONS[backend]))
+    options = (*_OPTIONS[backend], *more.get(backend, ()))
+    read.only(("backend", *options))
     params = {}
     for option, spec in specification(backend).items():
-        params[option] = _option(read, option, spec)
+        params[option] = _option(read, option, spec, options)
     named = TARGET_OPTION[backend]
     others = {"hostpath": ("namespace",), "pve": getattr(engine(backend), "SELECTORS", ())}.get(backend, ())
     if not read.data.get(named) and not any(read.data.get(other) for other in others):
@@ -427,10 +471,10 @@ def specification(backend: str) -> dict[str, Any]:
     return {**module.TARGET_SPEC, **module.OPTION_SPEC, **getattr(module, "CLAIM_SPEC", {})}
 
 
-def _option(read: _Reader, option: str, spec: Mapping[str, Any]) -> Any:
+def _option(read: _Reader, option: str, spec: Mapping[str, Any], known: Sequence[str]) -> Any:
     waits = option == "lock_timeout" and read.data["backend"] != "pve"  # there it is the guest's own lock
     default = PATIENCE if waits else spec.get("default")
-    if option not in _OPTIONS[read.data["backend"]] or read.data.get(option) is None:
+    if option not in known or read.data.get(option) is None:
         if spec.get("required") and option != TARGET_OPTION[read.data["backend"]]:
             read.fault(option, "it is missing")
         return default

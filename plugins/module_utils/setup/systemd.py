@@ -5,7 +5,8 @@
 """Units of systemd for policies: their text, and the plan that leads from the units there are to those. Pure.
 
 Called by bridge/schedule.py; systemd_host.py beside it reads and acts. Each policy has a service, and a timer where it
-has a schedule. One more service, `restorepoint.service`, starts those that missed a run: at boot, and at 04:00.
+has a schedule; so have its drill and its export. One more service, `restorepoint.service`, starts those that missed
+one: at boot, and at 04:00.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from .plan import Plan, Step, named
 #: The first line of each unit that is ours. Any other file is somebody else's.
 MARK = "# Made by restorepoint.core. What is changed here is lost: make changes of your own with `systemctl edit`."
 CATCH_UP = "restorepoint.service"
-OURS = re.compile(r"restorepoint(?:-[a-z][a-z0-9-]*)?\.(?:service|timer)")
+#: No policy has an underscore in its name. So a drill of `shop` is not taken for a policy called `drill-shop`.
+OURS = re.compile(r"restorepoint(?:(?:_drill|_export)?-[a-z][a-z0-9-]*)?\.(?:service|timer)")
 #: Names of units, with specifiers such as %n.
 _UNIT = re.compile(r"[A-Za-z0-9:_.@%\\-]+\.[a-z]+")
 #: Trees that ProtectSystem=full makes read-only.
@@ -50,11 +52,26 @@ _OWN_PROGRAMS = (
     (231, "SystemCallFilter=~@clock @cpu-emulation @debug @obsolete @raw-io @reboot @swap"),
     (209, "SystemCallErrorNumber=EPERM"),
 )
+#: What an export does besides: it speaks to other hosts, and has mounts of its own.
+_NOT_OF_EXPORTS = ("RestrictNamespaces=", "RestrictAddressFamilies=")
+_OF_EXPORTS = (
+    (233, "RestrictNamespaces=mnt"),
+    (211, "RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6"),
+)
 _PROTECT_SYSTEM = ((214, "ProtectSystem=full"), (231, "ReadWritePaths=-/etc/lvm"))
 #: Seconds beside what hooks may take, in which a run that was told to stop undoes what it has begun.
 _STOP_SECONDS = 120
 #: What a hook may take when it is undone: fsfreeze is tried three times, by the run and by who comes after it.
 _UNDONE_TIMES = 6
+
+
+@dataclass(frozen=True)
+class Extra:
+    """A policy's drill, or its export, with a schedule of its own."""
+
+    calendar: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    own_programs: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,6 +85,26 @@ class Job:
     hook_seconds: int = 0
     paths: tuple[str, ...] = ()
     own_programs: bool = False
+    drill: Extra | None = None
+    export: Extra | None = None
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one service does: the command of the agent, with what units need to know of it.
+
+    ``unit`` is its name without the suffix, ``what`` its title, ``after`` the unit that it does not begin before.
+    """
+
+    unit: str
+    policy: str
+    command: str
+    what: str
+    calendar: tuple[str, ...]
+    paths: tuple[str, ...]
+    own_programs: bool
+    hook_seconds: int = 0
+    after: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,8 +178,8 @@ def parse(params: Mapping[str, Any]) -> tuple[list[Job], Settings]:
     jobs = []
     for row in params["jobs"]:
         check_owner(row["name"])
-        words: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
-        jobs.append(Job(**words))
+        extras = {key: Extra(**_words(row[key])) for key in ("drill", "export") if row.get(key) is not None}
+        jobs.append(Job(**{**_words({key: row[key] for key in row if key not in ("drill", "export")}), **extras}))
     twice = named(params["jobs"], "name")
     if twice:
         raise InvalidInput("make units", f"{', '.join(twice)} is named twice", "name each policy once")
@@ -162,71 +199,107 @@ def parse(params: Mapping[str, Any]) -> tuple[list[Job], Settings]:
     return jobs, Settings(**{**given, "on_failure": tuple(params["on_failure"])})
 
 
+def _words(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+
+
+def works(job: Job) -> list[Work]:
+    """Return what there is to do for a policy: its run, its drill and its export.
+
+    A drill, and an export, that is started together with the run waits for it: so both are of what is new.
+    """
+    unit = f"restorepoint-{job.name}"
+    found = [
+        Work(unit, job.name, "run", "Restore points of", job.calendar, job.paths, job.own_programs, job.hook_seconds)
+    ]
+    for command, what, extra in (("drill", "Drill of", job.drill), ("export", "Export of", job.export)):
+        if extra is not None:
+            named = f"restorepoint_{command}-{job.name}"
+            found.append(
+                Work(named, job.name, command, what, extra.calendar, extra.paths, extra.own_programs, after=unit)
+            )
+    return found
+
+
 def units(jobs: Sequence[Job], settings: Settings, version: int) -> dict[str, str]:
     """Return the text of each unit, by its name, for that version of systemd."""
     made: dict[str, str] = {}
+    scheduled: list[Work] = []
     for job in jobs:
-        made[f"restorepoint-{job.name}.service"] = service(job, settings, version)
-        if job.calendar:
-            made[f"restorepoint-{job.name}.timer"] = timer(job, settings)
-    scheduled = [job for job in jobs if job.calendar]
+        for work in works(job):
+            made[f"{work.unit}.service"] = service(work, settings, version, job.description)
+            if work.calendar:
+                made[f"{work.unit}.timer"] = timer(work, settings)
+                scheduled.append(work)
     if scheduled and settings.catch_up:
         made[CATCH_UP] = _catch_up(scheduled)
-        made["restorepoint.timer"] = _catch_up_timer(scheduled)
+        made["restorepoint.timer"] = _catch_up_timer([job for job in jobs if any(each.calendar for each in works(job))])
     return made
 
 
-def service(job: Job, settings: Settings, version: int) -> str:
-    """Return the service of a policy.
+def service(work: Work, settings: Settings, version: int, description: str = "") -> str:
+    """Return the service of a policy, or of its drill or export.
 
     KillMode=process: the watchdog of the hooks, and a program of LVM that has suspended a volume, must outlive an agent
     that is killed. Should all of the control group be killed, ExecStopPost thaws.
     """
     program = _word(settings.program)
     state = f"--state {_word(settings.state_folder)}"
-    due = "--if-due " if job.calendar else ""
-    run = f"{program} --policies {_word(settings.policies_file)} {state} run {due}--wait {settings.wait} {job.name}"
-    what = f"Restore points of policy {job.name}" + (f": {job.description}" if job.description else "")
+    due = "--if-due " if work.calendar else ""
+    options = f"{due}--wait {settings.wait} {work.policy}"
+    what = f"{work.what} policy {work.policy}" + (f": {description}" if description else "")
+    after = " ".join(
+        ["local-fs.target remote-fs.target zfs.target", *([f"{work.after}.service"] if work.after else [])]
+    )
     return _text(
         "[Unit]",
         f"Description={_plain(what)}",
         "Documentation=man:restorepoint(8)",
-        "After=local-fs.target remote-fs.target zfs.target",
+        f"After={after}",
+        *(["Wants=network-online.target", "After=network-online.target"] if work.command == "export" else []),
         f"RequiresMountsFor={_word(settings.state_folder)}",
         *([f"OnFailure={' '.join(settings.on_failure)}"] if settings.on_failure else []),
         "",
         "[Service]",
         "Type=oneshot",
-        f"ExecStart={run}",
-        f"ExecStopPost={program} {state} recover {job.name}",
+        f"ExecStart={program} --policies {_word(settings.policies_file)} {state} {work.command} {options}",
+        f"ExecStopPost={program} {state} recover {work.policy}",
         "KillMode=process",
         "TimeoutStartSec=infinity",
-        f"TimeoutStopSec={_STOP_SECONDS + _UNDONE_TIMES * job.hook_seconds}",
+        f"TimeoutStopSec={_STOP_SECONDS + _UNDONE_TIMES * work.hook_seconds}",
         f"Nice={settings.nice}",
         f"IOSchedulingClass={settings.io_class}",
         "UMask=0077",
-        *(_hardening(job, version) if settings.harden else []),
+        *(_hardening(work, version) if settings.harden else []),
     )
 
 
-def _hardening(job: Job, version: int) -> list[str]:
+def _hardening(work: Work, version: int) -> list[str]:
     asked = [*_ALWAYS]
-    if job.own_programs:
-        asked += _OWN_PROGRAMS
-        if not any(path == tree or path.startswith(f"{tree}/") for path in job.paths for tree in _SYSTEM):
+    if work.own_programs:
+        own = [each for each in _OWN_PROGRAMS if work.command != "export" or not each[1].startswith(_NOT_OF_EXPORTS)]
+        asked += [*own, *(_OF_EXPORTS if work.command == "export" else ())]
+        if not any(path == tree or path.startswith(f"{tree}/") for path in work.paths for tree in _SYSTEM):
             asked += _PROTECT_SYSTEM
     return [line for since, line in asked if since <= version]
 
 
-def timer(job: Job, settings: Settings) -> str:
-    """Return the timer of a policy that has a schedule."""
+_WHEN = {
+    "run": "When restore points of policy {} are taken",
+    "drill": "When policy {} is drilled",
+    "export": "When policy {} is exported",
+}
+
+
+def timer(work: Work, settings: Settings) -> str:
+    """Return the timer of what has a schedule."""
     return _text(
         "[Unit]",
-        f"Description=When restore points of policy {job.name} are taken",
+        f"Description={_WHEN[work.command].format(work.policy)}",
         "Documentation=man:restorepoint(8)",
         "",
         "[Timer]",
-        *(f"OnCalendar={each}" for each in job.calendar),
+        *(f"OnCalendar={each}" for each in work.calendar),
         f"RandomizedDelaySec={settings.randomized_delay}",
         "AccuracySec=1s",
         f"Persistent={'yes' if settings.persistent else 'no'}",
@@ -236,13 +309,13 @@ def timer(job: Job, settings: Settings) -> str:
     )
 
 
-def _catch_up(scheduled: Sequence[Job]) -> str:
-    """Return the service that starts those of all policies, which end at once where they are not due.
+def _catch_up(scheduled: Sequence[Work]) -> str:
+    """Return the service that starts all that has a schedule; what is not due ends at once.
 
     Persistent timers know which moment was missed, but not that a run was killed; and a moment that daylight saving
     leaves out never comes for systemd.
     """
-    services = " ".join(f"restorepoint-{job.name}.service" for job in scheduled)
+    services = " ".join(f"{each.unit}.service" for each in scheduled)
     return _text(
         "[Unit]",
         "Description=Restore points that were missed",

@@ -51,7 +51,7 @@ def process(tmp_path):
 
     yield start
     for running in started:
-        running.communicate(timeout=10)
+        running.communicate(timeout=120)
         assert running.returncode == 0
 
 
@@ -77,7 +77,7 @@ def test_its_pvesh_needs_no_credential(process):
     told, _running = process("--scenario", "kinds")
     pvesh = os.path.join(told["programs"]["pve2"], "pvesh")
     argv = [pvesh, "get", "/nodes/pve2/qemu/104/snapshot", "--output-format", "json"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=20, check=True)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=True)
     assert json.loads(done.stdout)[0]["name"] == "current"
 
 

@@ -38,7 +38,7 @@ def pvesh(server):
 
     def run(*argv, node="pve1", program="pvesh", form=JSON):
         command = [os.path.join(server.programs(node), program), *map(str, argv), *(form if program == "pvesh" else ())]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         return Ran(done.stdout, done.stderr, done.returncode)
 
     return run
@@ -176,7 +176,7 @@ def _begin(server, call, step):
     server.faults.at(call, 1, faults.hang_task(step))
     argv = [os.path.join(server.programs(), "pvesh"), "create", SNAPSHOT, "--snapname", "s1", *JSON]
     running = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while not server.all_tasks() and time.monotonic() < deadline:
         time.sleep(0.01)
     return running, server.all_tasks()[0]
@@ -185,7 +185,7 @@ def _begin(server, call, step):
 def test_a_signal_to_pvesh_is_passed_on_to_the_worker_which_cleans_up(server):
     running, task = _begin(server, "POST */snapshot", "volume:*")
     running.send_signal(signal.SIGTERM)
-    out, err = running.communicate(timeout=10)
+    out, err = running.communicate(timeout=120)
     assert running.returncode == 0
     assert err == "received interrupt \n"
     assert UPID.fullmatch(out.splitlines()[-1])
@@ -196,8 +196,8 @@ def test_a_signal_to_pvesh_is_passed_on_to_the_worker_which_cleans_up(server):
 def test_a_worker_whose_pvesh_was_killed_dies_when_it_next_prints(server):
     running, task = _begin(server, "POST */snapshot", "freeze")
     running.kill()
-    running.communicate(timeout=10)
-    deadline = time.monotonic() + 10
+    running.communicate(timeout=120)
+    deadline = time.monotonic() + 120
     while not task.output_lost and time.monotonic() < deadline:
         time.sleep(0.01)
     assert task.output_lost

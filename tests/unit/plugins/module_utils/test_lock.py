@@ -102,7 +102,7 @@ def test_waiting_lasts_as_long_as_was_asked(path):
         start = time.monotonic()
         with pytest.raises(LockTimeout), FileLock(path, 0.3, "take a snapshot"):
             pass
-        assert 0.3 <= time.monotonic() - start < 10
+        assert 0.3 <= time.monotonic() - start < 60
 
 
 def test_an_error_inside_lets_the_lock_go(path):

@@ -216,7 +216,7 @@ def test_a_lock_that_goes_away_is_waited_for(pve):
 
     waiter = threading.Thread(target=let_go)
     waiter.start()
-    result = pve.state(vmid=[108], name="one", lock_timeout=20)
+    result = pve.state(vmid=[108], name="one", lock_timeout=120)
     waiter.join()
     assert actions(result) == [("qemu/108", "created")]
 

@@ -127,6 +127,15 @@ def test_the_last_success_is_known_also_where_the_journal_is_not():
     assert found["restorepoint_policy_last_due_timestamp_seconds"] == {}
 
 
+def test_exports_are_shown_where_a_policy_has_destinations_also_before_the_first():
+    found = shown(policies=[Watched("shop", None, {}, exports=2, export_due=88), Watched("other", None, {})])
+    assert found["restorepoint_export_destinations"] == {(("policy", "shop"),): 2}
+    assert found["restorepoint_export_last_due_timestamp_seconds"] == {(("policy", "shop"),): 88}
+    assert one(found, "last_success_timestamp_seconds", policy="shop", command="export") == 0
+    exported = [dict(key) for key in found["restorepoint_last_success_timestamp_seconds"]]
+    assert {"policy": "other", "command": "export"} not in exported
+
+
 def test_a_rule_that_keeps_all_expects_no_number():
     found = shown(policies=[Watched("shop", None, {"daily": -1, "weekly": 4})])
     assert found["restorepoint_keep_expected"] == {(("policy", "shop"), ("rule", "weekly")): 4}

@@ -67,8 +67,8 @@ def fresh(**more):
     return Survey(**{"target": "tank/a", "owners": {OWN: 2}, "newest": NOW - 60, "oldest": NOW - 120, **more})
 
 
-def made(*looks, due=NOW - 30, success=NOW - 20, records=(), troubles=(), sound=True, expected=None):
-    policy = Watched("shop", due, expected or {"last": 2}, success)
+def made(*looks, due=NOW - 30, success=NOW - 20, records=(), troubles=(), sound=True, expected=None, **more):
+    policy = Watched("shop", due, expected or {"last": 2}, success, **more)
     facts = Facts(NOW, 0.5, sound, True, [policy] if sound else [], looks, tally(records))
     return report("db1", facts, {"shop": Known(retention=LAST2, records=list(records))}, troubles)
 
@@ -118,6 +118,17 @@ def test_where_nothing_is_wrong_all_is_well():
             {"records": [*(line("run", "failed", age) for age in (9000, 6000, 3000)), line("run", "done", 10)]},
             [("critical", "failing")],
         ),
+        (fresh(), {"exports": 1, "records": [line("export", "done", 9 * DAY)]}, [("warning", "export-late")]),
+        (fresh(), {"exports": 1, "records": [line("export", "done", 7 * DAY)]}, []),
+        (fresh(), {"exports": 1}, [("warning", "export-late")]),  # there never was one
+        (fresh(), {"records": [line("export", "done", 9 * DAY)]}, []),  # it has no destination any more
+        (
+            fresh(),
+            {"exports": 1, "export_due": NOW - 7 * HOUR, "records": [line("export", "done", 8 * HOUR)]},
+            [("warning", "export-late")],
+        ),
+        (fresh(), {"exports": 1, "export_due": NOW - 5 * HOUR, "records": [line("export", "done", 8 * HOUR)]}, []),
+        (fresh(), {"exports": 1, "export_due": NOW - 20 * DAY, "records": [line("export", "done", 19 * DAY)]}, []),
         (fresh(), {"troubles": ["the state folder is not ours"]}, [("unknown", "journal")]),
     ],
 )

@@ -113,6 +113,11 @@ def test_claims_are_named_by_namespaces_without_asking_the_cluster():
         ({"targets": [BTRFS], "hooks": [{"kind": "fsfreeze", "path": "/s"}]}, "policies[0].hooks[0].kind", "Btrfs"),
         ({"labels": {"a": ["b"]}}, "policies[0].labels.a", "a name and a text"),
         ({"only_if_changed": 1}, "policies[0].only_if_changed", "true or false"),
+        ({"drill_schedule": {"cron": "0 3 * * 0"}}, "policies[0].drill_schedule", "has no key drill"),
+        ({"export_schedule": {"cron": "@daily"}, "export": []}, "policies[0].export_schedule", "has no key export"),
+        ({"drill_schedule": {"cron": "61 * * * *"}, "drill": {}}, "policies[0].drill_schedule.cron[0]", "no minute"),
+        ({"drill_schedule": {}, "drill": {}}, "policies[0].drill_schedule", "neither calendar nor cron"),
+        ({"drill_schedule": "Sun", "drill": {}}, "policies[0].drill_schedule", "has to be a mapping"),
     ],
 )  # fmt: skip
 def test_a_fault_is_named_with_its_place(keys, place, words):
@@ -207,3 +212,15 @@ def test_the_calendar_and_the_cron_lines_of_an_example_mean_the_same(name):
     ]
     for day in (WORKDAY, SATURDAY, SUNDAY):
         assert hours(either[0], day) == hours(either[1], day)
+
+
+def test_a_drill_and_an_export_have_schedules_of_their_own_in_the_time_zone_of_the_policy():
+    (found,) = parse_policies({"policies": [policy(
+        timezone="Europe/Paris", schedule={"calendar": "hourly"}, drill={}, drill_schedule={"cron": "30 3 * * 0"},
+        export=[{"kind": "zfs", "dataset": "vault/a"}], export_schedule={"calendar": ["*-*-* 05:00"]},
+    )]})  # fmt: skip
+    now = int(datetime.datetime(2026, 11, 27, 12, 10, tzinfo=datetime.timezone.utc).timestamp())
+    moments = [found.last_due(now), found.drill_due(now), found.export_due(now)]
+    shown = [f"{datetime.datetime.fromtimestamp(each or 0, datetime.timezone.utc):%d %H:%M}" for each in moments]
+    assert shown == ["27 12:00", "22 02:30", "27 04:00"]
+    assert parse_policies({"policies": [policy(drill={})]})[0].drill_due(now) is None

@@ -13,20 +13,30 @@ from ansible_collections.restorepoint.core.plugins.module_utils.setup import sys
 from ansible_collections.restorepoint.core.plugins.module_utils.setup.plan import Plan, Step
 from ansible_collections.restorepoint.core.plugins.module_utils.setup.systemd import (
     MARK,
+    Extra,
     FileStep,
     Found,
     Job,
     Settings,
     UnitState,
     make_plan,
-    service,
     timer,
     units,
+    works,
 )
 
 SHOP = Job("shop", calendar=("daily UTC", "Mon 08:00 Europe/Paris"), timezone="Europe/Paris", own_programs=True)
 BY_HAND = Job("by-hand")
 RUNS = UnitState("enabled", "active")
+
+
+WEEKLY = Extra(calendar=("Sun 03:30 Europe/Paris",), own_programs=True)
+WHOLE = Job("shop", calendar=("daily UTC",), timezone="Europe/Paris", own_programs=True, drill=WEEKLY, export=WEEKLY)
+
+
+def service(job, settings, version):
+    """The service of a policy's run."""
+    return systemd.service(works(job)[0], settings, version, job.description)
 
 
 def in_place(wanted):
@@ -59,7 +69,7 @@ def test_a_policy_without_a_schedule_has_a_service_alone_which_runs_whenever_it_
 
 
 def test_a_timer_has_a_line_for_each_moment():
-    lines = timer(SHOP, Settings(randomized_delay="30s", persistent=False)).splitlines()
+    lines = timer(works(SHOP)[0], Settings(randomized_delay="30s", persistent=False)).splitlines()
     assert [line for line in lines if line.startswith("OnCalendar=")] == [
         "OnCalendar=daily UTC",
         "OnCalendar=Mon 08:00 Europe/Paris",
@@ -91,6 +101,61 @@ def test_a_run_is_confined_as_far_as_it_bears_it(job, version, there, missing):
     assert set(there) <= set(lines)
     assert not set(missing) & set(lines)
     assert not {*there, *missing} & set(service(job, Settings(harden=False), version).splitlines())
+
+
+def test_a_drill_and_an_export_have_units_of_their_own_that_no_policy_could_have():
+    made = units([WHOLE, Job("by-hand", drill=Extra())], Settings(wait=60), 252)
+    assert set(made) == {
+        *("restorepoint-shop.service", "restorepoint-shop.timer", "restorepoint.service", "restorepoint.timer"),
+        *("restorepoint_drill-shop.service", "restorepoint_drill-shop.timer", "restorepoint_export-shop.service"),
+        *("restorepoint_export-shop.timer", "restorepoint-by-hand.service", "restorepoint_drill-by-hand.service"),
+    }
+    assert all(systemd.OURS.fullmatch(unit) for unit in made)
+    for command in ("drill", "export"):
+        text = made[f"restorepoint_{command}-shop.service"]
+        assert f" {command} --if-due --wait 60 shop\n" in text
+        assert "ExecStopPost=/usr/local/sbin/restorepoint --state /var/lib/restorepoint recover shop\n" in text
+        assert "zfs.target restorepoint-shop.service\n" in text  # it waits for a run that is under way
+        assert "OnCalendar=Sun 03:30 Europe/Paris\n" in made[f"restorepoint_{command}-shop.timer"]
+    assert " drill --wait 60 by-hand\n" in made["restorepoint_drill-by-hand.service"]
+
+
+@pytest.mark.parametrize("unit", ["restorepoint_drill.service", "restorepoint_export.timer", "restorepoint_x-a.timer"])
+def test_units_that_were_made_by_hand_as_the_guide_once_said_are_none_of_ours(unit):
+    assert not systemd.OURS.fullmatch(unit)
+
+
+def test_a_drill_or_an_export_that_was_missed_is_looked_for_as_a_run_is():
+    made = units([Job("far", timezone="Asia/Tokyo", drill=WEEKLY), WHOLE, BY_HAND], Settings(), 252)
+    start = "restorepoint_drill-far.service restorepoint-shop.service restorepoint_drill-shop.service"
+    assert f"start --no-block {start} restorepoint_export-shop.service\n" in made["restorepoint.service"]
+    zones = [line for line in made["restorepoint.timer"].splitlines() if line.startswith("OnCalendar=")]
+    assert zones == ["OnCalendar=*-*-* 04:00:00 Asia/Tokyo", "OnCalendar=*-*-* 04:00:00 Europe/Paris"]
+
+
+def test_an_export_is_confined_as_a_run_is_but_for_the_network_and_mounts_of_its_own():
+    run, drill, export = (
+        systemd.service(each, Settings(), 252).splitlines() for each in works(WHOLE)
+    )  # fmt: skip
+    beside = {"RestrictNamespaces=mnt", "RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6"}
+    confined = {line for line in run if line.startswith(("Restrict", "Protect", "System", "No", "Lock", "Cap"))}
+    assert confined <= set(drill)
+    assert confined - set(export) == {"RestrictNamespaces=yes", "RestrictAddressFamilies=AF_UNIX AF_NETLINK"}
+    assert beside <= set(export)
+    assert not beside & set(drill)
+    program = systemd.service(works(Job("shop", export=Extra()))[1], Settings(), 252).splitlines()
+    assert not beside & set(program)
+    assert "LockPersonality=yes" in program
+
+
+def test_a_key_that_goes_takes_its_units_with_it_and_no_other():
+    before = units([WHOLE], Settings(), 252)
+    wanted = units([Job("shop", calendar=("daily UTC",), timezone="Europe/Paris", own_programs=True)], Settings(), 252)
+    steps = told(make_plan(wanted, in_place(before), "/x"))
+    assert ("stop timers", "disable --now restorepoint_drill-shop.timer restorepoint_export-shop.timer") in steps
+    gone = {unit for action, unit in steps if action == "remove unit"}
+    assert gone == set(before) - set(wanted)
+    assert len(gone) == 4
 
 
 def test_texts_of_people_are_no_syntax_of_systemd():
@@ -194,6 +259,10 @@ def test_options_are_what_the_units_are_made_of():
     )
     assert jobs == [Job("shop", calendar=("daily UTC",))]
     assert settings == Settings(on_failure=("m@%n.service",))
+    drill = {"calendar": ["Sun UTC"], "paths": ["/a"], "own_programs": True}
+    assert systemd.parse(options(jobs=[{"name": "shop", "drill": drill, "export": None}]))[0] == [
+        Job("shop", drill=Extra(("Sun UTC",), ("/a",), True))
+    ]
     assert "OnFailure=m@%n.service\n" in service(jobs[0], settings, 252)
 
 
