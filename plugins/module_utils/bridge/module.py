@@ -139,7 +139,7 @@ class StateModule:
             self._module.warn(warning)
 
     def _reach(self, backend: Backend, desired: Desired, audit: AuditLog) -> None:
-        reach = Reach(backend, desired, now)
+        reach = self._way(backend, desired)
         try:
             reach.plan()
             if reach.decisions:
@@ -154,6 +154,9 @@ class StateModule:
                 self._result["diff"] = reach.diff()
         finally:
             self._report(reach)
+
+    def _way(self, backend: Backend, desired: Desired) -> Reach:
+        return Reach(backend, desired, now)
 
     def _report(self, reach: Reach) -> None:
         self._warn(reach.warnings)

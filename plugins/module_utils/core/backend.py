@@ -49,7 +49,7 @@ class Blocker:
     """A fact that forbids a change.
 
     ``verbs`` are the changes that it forbids; ``lifted_by`` is the option that allows them all the same, if there is
-    one.
+    one. ``while_used``: it goes away when somebody stops what uses the target.
     """
 
     target: str
@@ -57,6 +57,7 @@ class Blocker:
     remedy: str
     verbs: frozenset[str] = frozenset(DONE)
     lifted_by: str | None = None
+    while_used: bool = False
 
     def __str__(self) -> str:
         return f"{self.target}: {self.reason} ({self.remedy})"

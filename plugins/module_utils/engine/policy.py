@@ -196,7 +196,7 @@ class _Reader:
             self.fault("", f"it is {_kind(data)}, and has to be a mapping")
 
     def at(self, key: str) -> str:
-        return f"{self.place}.{key}" if key else self.place
+        return ".".join(each for each in (self.place, key) if each)
 
     def fault(self, key: str, reason: str) -> None:
         self.faults.append(Fault(self.at(key), reason))
@@ -377,12 +377,24 @@ def _drill(read: _Reader, targets: Sequence[Target]) -> DrillRules | None:
 # -- targets -----------------------------------------------------------------------------------------------------------
 
 
-def _targets(read: _Reader) -> tuple[Target, ...]:
+def parse_targets(raw: Any, more: Mapping[str, Sequence[str]]) -> tuple[Target, ...]:
+    """Return the targets of a list like that of a policy; ``more`` are options of each backend beside a policy's.
+
+    Raises InvalidInput, which names every fault.
+    """
+    faults: list[Fault] = []
+    found = _targets(_Reader("", {"targets": raw}, faults), more)
+    if faults:
+        raise InvalidInput("use these targets", "; ".join(map(str, faults)), "correct all of them and try again")
+    return found
+
+
+def _targets(read: _Reader, more: Mapping[str, Sequence[str]] | None = None) -> tuple[Target, ...]:
     found: list[Target] = []
     first: dict[Any, int] = {}
     for number, raw in enumerate(read.sequence("targets")):
         inner = _Reader(read.at(f"targets[{number}]"), raw, read.faults)
-        target = _target(inner)
+        target = _target(inner, more or {})
         if target is None:
             continue
         for lock, where in _locks(target).items():
@@ -405,7 +417,7 @@ def _locks(target: Target) -> dict[tuple[str, Any], str]:
     return {(target.backend, store): f"{target.backend} and this store" if store else target.backend}
 
 
-def _target(read: _Reader) -> Target | None:
+def _target(read: _Reader, more: Mapping[str, Sequence[str]]) -> Target | None:
     before = len(read.faults)
     backend = read.get("backend", str, "", "a text")
     if backend not in _OPTIONS:
@@ -414,10 +426,11 @@ def _target(read: _Reader) -> Target | None:
             why = f"there is no backend {backend!r}" if backend else "it is missing"
             read.fault("backend", f"{why}; there are {known}")
         return None
-    read.only(("backend", *_OPTIONS[backend]))
+    options = (*_OPTIONS[backend], *more.get(backend, ()))
+    read.only(("backend", *options))
     params = {}
     for option, spec in specification(backend).items():
-        params[option] = _option(read, option, spec)
+        params[option] = _option(read, option, spec, options)
     named = TARGET_OPTION[backend]
     others = {"hostpath": ("namespace",), "pve": getattr(engine(backend), "SELECTORS", ())}.get(backend, ())
     if not read.data.get(named) and not any(read.data.get(other) for other in others):
@@ -458,10 +471,10 @@ def specification(backend: str) -> dict[str, Any]:
     return {**module.TARGET_SPEC, **module.OPTION_SPEC, **getattr(module, "CLAIM_SPEC", {})}
 
 
-def _option(read: _Reader, option: str, spec: Mapping[str, Any]) -> Any:
+def _option(read: _Reader, option: str, spec: Mapping[str, Any], known: Sequence[str]) -> Any:
     waits = option == "lock_timeout" and read.data["backend"] != "pve"  # there it is the guest's own lock
     default = PATIENCE if waits else spec.get("default")
-    if option not in _OPTIONS[read.data["backend"]] or read.data.get(option) is None:
+    if option not in known or read.data.get(option) is None:
         if spec.get("required") and option != TARGET_OPTION[read.data["backend"]]:
             read.fault(option, "it is missing")
         return default

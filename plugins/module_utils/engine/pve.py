@@ -36,6 +36,9 @@ TARGET_SPEC: dict[str, Any] = {
     "api_port": {"type": "int"},
     "api_user": {"type": "str"},
     "credentials_file": {"type": "path"},
+    "api_password": {"type": "str", "no_log": True},
+    "api_token_id": {"type": "str"},
+    "api_token_secret": {"type": "str", "no_log": True},
     "validate_certs": {"type": "bool", "default": True},
     "ca_path": {"type": "path"},
     "api_timeout": {"type": "int", "default": 30},
@@ -99,7 +102,8 @@ def _connect(params: Mapping[str, Any]) -> Transport:
     """Log in. Raises InvalidInput, PveError."""
     if params["transport"] == "pvesh":
         return PveshTransport()
-    secrets = _secrets(params["credentials_file"])
+    given = {key: params[key] for key in SECRETS if params.get(key)}
+    secrets = {**({} if given.keys() - {"api_user"} else _secrets(params["credentials_file"])), **given}
     token = secrets.get("api_token_id") or ""
     user = params["api_user"] or secrets.get("api_user") or token.partition("!")[0]
     if not user:

@@ -54,10 +54,14 @@ class Reach:
 
     def plan(self) -> Plan:
         """Look at what is there, and plan. Raises Blocked, with all blockers, or what the backend raises."""
-        self._situations = self.backend.situations(self.desired)
+        self._situations = self.look()
         self._plan = make_plan(self.desired, self._situations, self._now())
         self.warnings += self._plan.warnings
         return self._plan
+
+    def look(self) -> Sequence[Situation]:
+        """Return what is there."""
+        return self.backend.situations(self.desired)
 
     def check(self) -> None:
         """Raise Blocked where anything stands in the way; else learn what the changes will cost."""

@@ -159,15 +159,16 @@ def users(target: Volume, snapshot: Volume, thick: bool, options: LvmOptions) ->
     remedy = "stop that use, or set when_busy: defer"
     if options.unmount:
         for fault in busy.why_not_unmountable(mounts):
-            yield Blocker(target.path, fault, "unmount that by hand, or set when_busy: defer", RETURNS)
+            yield Blocker(target.path, fault, "unmount that by hand, or set when_busy: defer", RETURNS, while_used=True)
     else:
         remedy = "stop that use, set unmount: true for mounts, or set when_busy: defer"
     found = busy.users_of(target.device, mounts if options.unmount else ())
     for user in found:
-        yield Blocker(target.path, user, remedy, RETURNS)
+        yield Blocker(target.path, user, remedy, RETURNS, while_used=True)
     if target.is_open and not found and not mounts:
-        yield Blocker(target.path, "the kernel says that somebody has it open", remedy, RETURNS)
+        yield Blocker(target.path, "the kernel says that somebody has it open", remedy, RETURNS, while_used=True)
     if thick and snapshot.is_open:
         shown = busy.users_of(snapshot.device) or ["somebody has it open"]
         for user in shown:
-            yield Blocker(target.path, f"the snapshot {snapshot.path}: {user}", "stop that use", RETURNS)
+            reason = f"the snapshot {snapshot.path}: {user}"
+            yield Blocker(target.path, reason, "stop that use", RETURNS, while_used=True)
