@@ -94,7 +94,9 @@ options:
             elements: str
             default: []
           own_programs:
-            description: Whether it starts no programs but those of its storage and of its destinations.
+            description:
+              - Whether it starts no programs but those of its storage and of its destinations, so that it can be
+                confined more.
             type: bool
             default: false
   program:

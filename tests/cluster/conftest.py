@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
 
 import pytest
 
 from ansible_collections.restorepoint.core.tests.cluster.lab import Cluster, Unavailable, guarded, lab_of, outside
+from ansible_collections.restorepoint.core.tests.cluster.scheduled import TOOL, Schedule
 
 
 @contextlib.contextmanager
@@ -82,3 +85,19 @@ def proxy(cluster):
     """A proxy in front of ``cluster``, whole and with no request counted; ``cluster.through(proxy)`` logs in by it."""
     with cluster.proxy() as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def agent(tmp_path_factory):
+    """The agent, built."""
+    path = tmp_path_factory.mktemp("agent") / "restorepoint.pyz"
+    subprocess.run([sys.executable, str(TOOL), str(path)], check=True, capture_output=True, timeout=120)
+    return path
+
+
+@pytest.fixture
+def schedule(cluster, namespace, agent, tmp_path):
+    """Policies that are set up in a namespace of jobs, which goes with all that is in it."""
+    found = Schedule(cluster, namespace, agent, tmp_path)
+    yield found
+    found.remove()

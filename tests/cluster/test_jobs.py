@@ -11,7 +11,7 @@ import os
 
 import pytest
 
-from ansible_collections.restorepoint.core.tests.cluster.lab import GROUPS, User
+from ansible_collections.restorepoint.core.tests.cluster.lab import User
 from ansible_collections.restorepoint.core.tests.runner.jobs import Controller
 
 DRIVER = "folders.restorepoint.test"
@@ -56,7 +56,11 @@ def test_claims_are_taken_returned_copied_and_pruned_as_jobs_foretell(cluster, n
 
 
 def test_policies_and_classes_for_a_cluster_are_text_and_only_foretold(cluster, namespace, play):
-    policy = {"name": "nightly", "targets": [{"backend": "csi", "namespace": namespace}], "schedule": {"cron": "@daily"}}
+    policy = {
+        "name": "nightly",
+        "targets": [{"backend": "csi", "namespace": namespace}],
+        "schedule": {"cron": "@daily"},
+    }
     survey = {"policies": json.dumps([policy]), "kube_annotations": "false", "kube_connection": ""}
     foretold = play("kubernetes_schedule", survey, check=True).well()
     assert foretold.artifacts == {"kubernetes_jobs": ["restorepoint/restorepoint-nightly"]}

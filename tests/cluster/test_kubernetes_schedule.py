@@ -10,11 +10,7 @@ account that its pod would have, the agent from the ConfigMap, and no Python pac
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import json
-import os
-import pathlib
 import subprocess
 import sys
 import urllib.parse
@@ -22,144 +18,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.restorepoint.core.plugins.module_utils.setup.kubernetes_objects import PROGRAM
 from ansible_collections.restorepoint.core.tests.cluster.lab import CORE, RBAC, Failed
-
-BATCH = "/apis/batch/v1"
-TOOL = pathlib.Path(__file__).resolve().parents[2] / "tools" / "agent.py"
-#: Runs the agent as a pod would, but for where the files of its account lie.
-AS_IN_A_POD = """
-import runpy, sys
-sys.path.insert(0, sys.argv[1])
-import restorepoint.kube_accounts
-restorepoint.kube_accounts.ACCOUNT = sys.argv[2]
-sys.argv = sys.argv[3:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
-
-@pytest.fixture(scope="session")
-def agent(tmp_path_factory):
-    path = tmp_path_factory.mktemp("agent") / "restorepoint.pyz"
-    subprocess.run([sys.executable, str(TOOL), str(path)], check=True, capture_output=True, timeout=120)
-    return path
-
-
-class Schedule:
-    """Policies set up in a namespace of jobs, and what comes of running their jobs."""
-
-    def __init__(self, cluster, namespace, agent, folder):
-        self.cluster, self.namespace, self.agent, self.folder = cluster, namespace, agent, folder
-        self.jobs = f"{namespace}-jobs"
-        target = {"backend": "csi", "namespace": namespace, "timeout": 120}
-        if cluster.snapshot_class:
-            target["snapshot_class"] = cluster.snapshot_class
-        self.policy = {
-            "name": "shop",
-            "targets": [target],
-            "schedule": {"calendar": "*-*-* 02:00"},
-            "keep": {"last": 1},
-        }
-
-    def set_up(self, *policies, **options):
-        """Set the policies up: one call in check mode, one in earnest, and one more that may not change anything."""
-        given = {
-            "policies": list(policies),
-            "agent": str(self.agent),
-            "namespace": self.jobs,
-            "image": "python:none",
-            **options,
-        }
-        foreseen = self.cluster.call("kubernetes_schedule_layout", check_mode=True, diff=True, **given)
-        result = self.cluster.call("kubernetes_schedule_layout", diff=True, **given)
-        assert foreseen["changes"] == result["changes"]
-        assert foreseen["diff"] == result["diff"]
-        assert self.cluster.call("kubernetes_schedule_layout", **given)["changes"] == []
-        return result
-
-    def cron_jobs(self):
-        items = self.cluster.api.items(f"{BATCH}/namespaces/{self.jobs}/cronjobs")
-        return {each["metadata"]["name"]: each for each in items}
-
-    def token(self, account):
-        path = f"{CORE}/namespaces/{self.jobs}/serviceaccounts/{account}/token"
-        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"}
-        return self.cluster.api.create(path, {**request, "spec": {"expirationSeconds": 3600}})["status"]["token"]
-
-    def run(self, name):
-        """Run the command line of a CronJob as its account; return exit code, what it said, and what it complained."""
-        spec = self.cron_jobs()[name]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
-        (container,) = spec["containers"]
-        folder = self.folder / name
-        places = {}
-        for mount in container["volumeMounts"]:
-            volume = next(each for each in spec["volumes"] if each["name"] == mount["name"])
-            places[mount["mountPath"]] = str(self._mounted(folder, volume, mount))
-        account = folder / "account"
-        account.mkdir(parents=True, exist_ok=True)
-        (account / "token").write_text(self.token(spec["serviceAccountName"]))
-        login = self.cluster._login("", self.jobs)["clusters"][0]["cluster"]
-        ca = login.get("certificate-authority-data")
-        (account / "ca.crt").write_bytes(
-            base64.b64decode(ca) if ca else pathlib.Path(login["certificate-authority"]).read_bytes()
-        )
-        server = urllib.parse.urlsplit(login["server"])
-        environment = {
-            "KUBERNETES_SERVICE_HOST": server.hostname,
-            "KUBERNETES_SERVICE_PORT": str(server.port or 443),
-            "NODE_NAME": "node-1",
-            "PATH": os.environ["PATH"],
-        }
-        command = [_placed(places, word) for word in container["command"]]
-        assert command[:2] == ["python3", places[PROGRAM]]
-        # Isolated and without the folder of packages: what the standard library does not have, is not there.
-        argv = [sys.executable, "-I", "-S", "-c", AS_IN_A_POD, places[PROGRAM], str(account), *command[1:]]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=300, env=environment, check=False)
-        return done.returncode, done.stdout, done.stderr
-
-    def _mounted(self, folder, volume, mount):
-        """Do as a kubelet does; return where it is."""
-        if "emptyDir" in volume:
-            path = folder / "empty" / volume["name"]
-            path.mkdir(parents=True, exist_ok=True)
-            return path
-        name = volume["configMap"]["name"]
-        found = self.cluster.api.get(f"{CORE}/namespaces/{self.jobs}/configmaps/{name}")
-        key = mount["subPath"]
-        data = base64.b64decode(found["binaryData"][key]) if key in found.get("binaryData", {}) else None
-        path = folder / "files" / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data if data is not None else found["data"][key].encode())
-        return path
-
-    def record(self, name):
-        code, out, err = self.run(name)
-        assert code == 0, out + err
-        return json.loads(out)
-
-    def taken(self):
-        """The claims of which there are snapshots, each as often as there is one."""
-        items = self.cluster.api.items(self.cluster.snapshot_path(self.namespace))
-        return sorted(each["spec"]["source"]["persistentVolumeClaimName"] for each in items)
-
-    def remove(self):
-        self.cluster.call("kubernetes_schedule_layout", policies=[], namespace=self.jobs)
-        with contextlib.suppress(Exception):
-            self.cluster.api.delete(f"{CORE}/namespaces/{self.jobs}")
-
-
-def _placed(places, word):
-    for mount, path in places.items():
-        if word == mount or word.startswith(f"{mount}/"):
-            return path + word[len(mount) :]
-    return word
-
-
-@pytest.fixture
-def schedule(cluster, namespace, agent, tmp_path):
-    found = Schedule(cluster, namespace, agent, tmp_path)
-    yield found
-    found.remove()
+from ansible_collections.restorepoint.core.tests.cluster.scheduled import BATCH
 
 
 def test_the_command_line_of_a_cron_job_takes_and_prunes_real_snapshots_as_its_account(schedule):
@@ -203,54 +63,18 @@ def _roles(schedule, job):
     return [path for path in paths if schedule.cluster.api.find(path) is not None]
 
 
-def _granted(schedule, account, namespace):
-    """Return what the API server says that an account may do in a namespace, beside what every account may."""
-
-    def rules(token):
-        api = type(schedule.cluster.api)(schedule.cluster.api.server, None, token, tls=schedule.cluster.trust)
-        review = {"spec": {"namespace": namespace}}
-        status = api.create("/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", review)["status"]
-        return {
-            (verb, group, resource)
-            for rule in status["resourceRules"]
-            for verb in rule["verbs"]
-            for group in rule.get("apiGroups", [""])
-            for resource in rule.get("resources", [])
-        }  # fmt: skip
-
-    return rules(schedule.token(account)) - rules(schedule.token("default"))
-
-
 def _rights_are_enough_and_not_more(schedule, cron_job, job):
     """Take away one verb after the other: the job fails each time. What is granted is just those verbs."""
-    api = schedule.cluster.api
     wanted: set[tuple[str, str, str]] = set()
     for path in _roles(schedule, job):
-        rules = api.get(path)["rules"]
-        for number, rule in enumerate(rules):
-            (group,), (resource,) = rule["apiGroups"], rule["resources"]
-            for verb in rule["verbs"]:
-                wanted.add((verb, group, resource))
-                less = [dict(each) for each in rules]
-                less[number] = {**rule, "verbs": [each for each in rule["verbs"] if each != verb]}
-                if not less[number]["verbs"]:
-                    del less[number]
-                api.patch(path, {"rules": less})
-                _until_granted(schedule, cron_job, (verb, group, resource), False)
-                code, out, err = schedule.run(cron_job)
-                # An event that cannot be made is told, and holds nothing up.
-                assert code != 0 or resource == "events", f"it did without {verb} on {resource}: {out}{err}"
-                assert resource in out + err
-                api.patch(path, {"rules": rules})
-                _until_granted(schedule, cron_job, (verb, group, resource), True)
-    assert _granted(schedule, cron_job, schedule.namespace) == wanted
+        for verb, group, resource in schedule.without_each_right(path, cron_job, schedule.namespace):
+            wanted.add((verb, group, resource))
+            code, out, err = schedule.run(cron_job)
+            # An event that cannot be made is told, and holds nothing up.
+            assert code != 0 or resource == "events", f"it did without {verb} on {resource}: {out}{err}"
+            assert resource in out + err
+    assert schedule.granted(cron_job, schedule.namespace) == wanted
     assert schedule.run(cron_job)[0] == 0
-
-
-def _until_granted(schedule, account, what, granted):
-    schedule.cluster.until(
-        lambda: (what in _granted(schedule, account, schedule.namespace)) is granted, f"{what} is granted: {granted}"
-    )
 
 
 def test_annotations_are_honoured_with_an_account_that_may_do_just_that(schedule):
@@ -317,7 +141,7 @@ def test_what_is_somebody_elses_stands_in_the_way_and_stays(schedule):
     with pytest.raises(Failed) as caught:
         schedule.set_up(schedule.policy)
     assert "ConfigMap" in caught.value.result["msg"]
-    assert "not made for these policies" in caught.value.result["msg"]
+    assert "not made for scheduled policies" in caught.value.result["msg"]
     assert schedule.cron_jobs() == {}
     api.delete(f"{CORE}/namespaces/{jobs}/configmaps/restorepoint-agent")
     schedule.set_up(schedule.policy)

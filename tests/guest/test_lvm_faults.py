@@ -203,6 +203,11 @@ def test_a_set_called_ripu_does_not_take_root_myripu(storage, guest):
     """infra.lvm_snapshots finds members by an unescaped suffix, and removes them by force."""
     volumes = [storage.thin("root"), storage.thin("root_myripu"), storage.thin("xripu")]
     storage.snapshot(volumes[0], name="ripu")
+    guest.run("lvchange", "-ay", "-K", "vg0/root.ripu")
+    storage.mount("root.ripu")
+    with pytest.raises(Failed, match=r"vg0/root\.ripu is open"):
+        storage.snapshot(volumes[0], name="ripu", state="absent")
+    storage.unmount("root.ripu")
     assert storage.snapshot(volumes[0], name="ripu", state="absent")["changed"]
     assert storage.volumes() == ["pool", "root", "root_myripu", "xripu"]
 

@@ -18,10 +18,12 @@ from ansible_collections.restorepoint.core.tests.guest import scheduled
 _STORAGE = """
 zpool create -f -O atime=off tank /dev/ubdb
 zfs create tank/shop
+zfs create -o mountpoint=none tank/vault
 vgcreate -qy vg0 /dev/ubdc
 lvcreate -qy -L 64M -n thick vg0
 lvcreate -qy -L 64M -T vg0/pool
 lvcreate -qy -V 32M -n thin vg0/pool
+mkfs.ext4 -qF /dev/vg0/thin
 mkfs.btrfs -qf /dev/ubdd
 mkdir -p /mnt/btrfs && mount /dev/ubdd /mnt/btrfs
 btrfs -q subvolume create /mnt/btrfs/site
@@ -88,6 +90,32 @@ def test_timers_take_and_prune_on_every_kind_of_storage_confined(host):
     shown = host.show("restorepoint-frozen.service", "Result", "ProtectSystem", "RestrictAddressFamilies", "Nice")
     assert shown == {"Result": "success", "ProtectSystem": "full", "RestrictAddressFamilies": "AF_NETLINK AF_UNIX",
                      "Nice": "10"}  # fmt: skip
+    drilled_and_exported(host, policies)
+
+
+def drilled_and_exported(host, policies):
+    """Let timers drill and export what was taken, each confined; and let their keys go."""
+    begun, rules = len(host.journal), {"calendar": "*-*-* 05:30"}
+    destination = {"kind": "zfs", "dataset": "tank/vault", "backends": ["zfs"]}
+    keys = {"drill": {}, "drill_schedule": rules, "export": [destination], "export_schedule": rules}
+    whole, *others = policies
+    assert host.layout([{**whole, **keys}, *others])["changed"]
+    host.at("2026-12-01 05:29:58")
+    runs = host.wait_for_runs(begun + 2)[begun:]
+    assert [(each["outcome"], each.get("reason")) for each in runs] == [("done", None)] * 2
+    assert {each["command"]: len(each["targets"]) for each in runs} == {"drill": 4, "export": 1}
+    copied = host.guest.run("zfs", "list", "-Ht", "snapshot", "-o", "name", "tank/vault/tank:shop").split()
+    assert [each.partition("@")[2] for each in copied] == snapshots(host)
+    # Nothing is due any more.
+    host.guest.run("systemctl", "start", "restorepoint_drill-all.service", "restorepoint_export-all.service")
+    assert len(host.journal) == begun + 2
+    for unit, families in (("drill", "AF_NETLINK AF_UNIX"), ("export", "AF_INET AF_INET6 AF_NETLINK AF_UNIX")):
+        shown = host.show(f"restorepoint_{unit}-all.service", "Result", "ProtectSystem", "RestrictAddressFamilies")
+        found = shown.pop("RestrictAddressFamilies").split()
+        assert (shown, sorted(found)) == ({"Result": "success", "ProtectSystem": "full"}, families.split())
+    host.layout(policies)
+    left = host.guest.run("sh", "-c", "ls /etc/systemd/system /etc/systemd/system/timers.target.wants").split()
+    assert not [each for each in left if each.startswith("restorepoint_")]
 
 
 def test_over_weeks_and_both_changes_of_the_clock_each_moment_is_taken_once_and_thinned_out(host):

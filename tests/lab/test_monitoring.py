@@ -27,6 +27,7 @@ from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.agent
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(CHECKOUT / "tools"))
 
+import grafana_schema
 from prometheus import Unavailable, programs
 
 FILES = CHECKOUT / "roles" / "monitoring" / "files"
@@ -256,6 +257,41 @@ def test_promtool_finds_no_fault_in_what_the_agent_says(tools, watched):
 
 
 # -- the dashboard -----------------------------------------------------------------------------------------------------
+
+
+def lost(given, read, at=""):
+    """Yield where something of what was given is not in what was read."""
+    if isinstance(given, dict) and isinstance(read, dict):
+        for key, value in given.items():
+            yield from lost(value, read.get(key), f"{at}.{key}") if key in read else [f"{at}.{key}"]
+    elif isinstance(given, list) and isinstance(read, list) and len(given) == len(read):
+        for number, pair in enumerate(zip(given, read)):
+            yield from lost(*pair, f"{at}[{number}]")
+    elif given != read:
+        yield at
+
+
+def understood(given):
+    try:
+        return grafana_schema.understood(given)
+    except grafana_schema.Unavailable as error:
+        lacking(str(error))
+
+
+def test_grafana_knows_all_that_the_dashboard_says():
+    # The definition of a variable is for people who edit it: Grafana writes it, and its schema does not have it.
+    misses = [each for each in lost(dashboard(), understood(dashboard())) if not each.endswith("].definition")]
+    assert misses == []
+
+
+def test_what_grafana_does_not_know_would_be_seen():
+    given = dashboard()
+    stat = next(panel for panel in given["panels"] if panel["type"] == "stat")
+    stat["options"]["colourMode"] = "value"
+    stat["targets"][0]["expression"] = "1"
+    number = given["panels"].index(stat)
+    misses = {each for each in lost(given, understood(given)) if not each.endswith("].definition")}
+    assert misses == {f".panels[{number}].options.colourMode", f".panels[{number}].targets[0].expression"}
 
 
 def test_panels_have_ids_of_their_own_and_lie_beside_each_other():

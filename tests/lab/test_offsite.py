@@ -45,6 +45,8 @@ class OffSite(Host):
         self.password.chmod(0o600)
         self.place = {"kind": "restic", "name": "nas", "repository": str(folder / "repository"), "init": True}
         self.place["password_file"] = str(self.password)
+        # What gives way to all others hardly gets on beside other tests.
+        self.place["idle"] = False
         self.policy["export"] = [self.place]
 
     def popen(self, *argv, **options):
@@ -220,11 +222,28 @@ def test_an_export_that_was_killed_leaves_nothing_mounted_and_the_next_one_ends_
         os.killpg(int(child), signal.SIGKILL)
     agent.communicate(timeout=60)
     assert "restorepoint/off-site" not in pathlib.Path("/proc/self/mountinfo").read_text()
+    # What a unit does after it: the line is written at once, and not only by the next export.
+    wait_for(lambda: off_site.run("recover", "dev")[1]["recovered"], 120)
+    assert off_site.journal[-1]["outcome"] == "killed"
     del off_site.place["bandwidth_limit"]
     assert off_site.export()["outcome"] == "done"
     assert snapshot_of(off_site.back(name)) == snapshot_of(off_site.data)
     outcomes = [each["outcome"] for each in off_site.journal if each["command"] == "export"]
     assert outcomes == ["killed", "done"]
+
+
+def test_an_export_that_was_missed_is_made_up_for_once_and_one_that_failed_stays_due(off_site):
+    off_site.policy["export_schedule"] = {"calendar": "*-*-01 02:00"}
+    assert off_site.call("run", "dev")[0] == 0
+    off_site.place["init"] = False
+    assert off_site.run("export", "--if-due")[0] == 1
+    off_site.place["init"] = True
+    assert off_site.call("due")[1].startswith("dev export due since ")
+    assert off_site.run("export", "--if-due")[0] == 0
+    assert off_site.call("due") == (0, "")
+    assert off_site.run("export", "dev", "--if-due") == (0, [])
+    outcomes = [each["outcome"] for each in off_site.journal if each["command"] == "export"]
+    assert outcomes == ["failed", "done"]
 
 
 def test_an_import_goes_into_an_empty_folder_only(off_site):

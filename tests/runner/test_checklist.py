@@ -14,6 +14,7 @@ from typing import Any
 from .host import Host
 from .jobs import LOCAL, Controller, Played
 
+
 def look(controller: Controller, host: Host, **changes: str) -> Played:
     path = f"{host.folder / 'bin'}:{pathlib.Path(sys.executable).parent}:/usr/sbin:/usr/bin:/sbin:/bin"
     hosts: dict[str, dict[str, Any]] = {"web": {**LOCAL}, "localhost": LOCAL}

@@ -57,7 +57,9 @@ def validate(inventory: pathlib.Path, folder: pathlib.Path) -> tuple[int, str]:
 def validated(output: str) -> dict[str, set[str]]:
     """Return on which hosts the arguments of each role were found to be right."""
     found: dict[str, set[str]] = {}
-    for role, lines in re.findall(r"TASK \[restorepoint\.core\.(\w+) : Validating arguments.*\n((?:ok: .*\n)+)", output):
+    for role, lines in re.findall(
+        r"TASK \[restorepoint\.core\.(\w+) : Validating arguments.*\n((?:ok: .*\n)+)", output
+    ):
         found[role] = set(re.findall(r"ok: \[(\w+)\]", lines))
     return found
 

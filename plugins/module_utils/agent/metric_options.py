@@ -24,5 +24,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="[HOST:]PORT",
         help=f"serve them, on 127.0.0.1 and port {PORT} unless told otherwise",
     )
+    parser.add_argument(
+        "--jobs",
+        metavar="NAMESPACE",
+        help="in a pod: ask Kubernetes, not the journal, what became of runs, and look at its claims alone",
+    )
     parser.add_argument("--timeout", default=TIMEOUT, metavar="DURATION", help=f"for each look at storage ({TIMEOUT})")
     parser.add_argument("--interval", default=INTERVAL, metavar="DURATION", help=f"between looks, served ({INTERVAL})")

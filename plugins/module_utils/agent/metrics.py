@@ -10,6 +10,7 @@ What the families are is in core/metrics.py; `looking` looks, `serving` serves. 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -44,8 +45,14 @@ def command(
         from .serving import address, serve
 
         argv = ["--policies", options.policies, "--state", options.state, "metrics", "--timeout", options.timeout]
+        argv += ["--jobs", options.jobs] if options.jobs else []
         return serve(address(options.listen), argv, interval, complain)
-    facts, troubles = gather(policies, options.state, now, timeout)
+    jobs = None
+    if options.jobs:
+        from .job_looking import asked_of, runs
+
+        jobs = functools.partial(runs, asked_of(options.jobs, timeout))
+    facts, troubles = gather(policies, options.state, now, timeout, jobs=jobs)
     content = exposition(families(facts))
     if options.textfile is None:
         out.write(content.decode("utf-8"))
@@ -70,10 +77,14 @@ def gather(
     now: Callable[[], int],
     timeout: float,
     look: Callable[[Task, Callable[[], int]], dict[str, Any]] | None = None,
+    jobs: Callable[[State], dict[str, Any]] | None = None,
 ) -> tuple[Facts, list[str]]:
     """Return all there is to tell, and why what could not be read or looked at: policies and journal come first.
 
-    ``look`` looks at targets; without it, at what the metrics need.
+    Args:
+        look: looks at targets; without it, at what the metrics need.
+        jobs: in a pod, tells what became of runs instead of the journal. Targets elsewhere than in the cluster's API
+            are not looked at then: a pod does not reach them.
     """
     begun, moment = time.monotonic(), now()
     troubles: list[str] = []
@@ -88,12 +99,13 @@ def gather(
     successes: dict[str, int] = {}
     try:
         state = State(folder)
-        tally = state.tally()
-        successes = {each.name: _remembered(state, each.name) for each in found}
+        tally = jobs(state) if jobs else state.tally()
+        successes = {each.name: _remembered(state, each.name) for each in found} if not jobs else {}
     except (RestorePointError, OSError) as error:
         readable = False
         troubles.append(str(error))
-    tasks = [Task(policy, target, folder) for policy in found for target in policy.targets]
+    reached = [(policy, target) for policy in found for target in policy.targets if not jobs or target.backend == "csi"]
+    tasks = [Task(policy, target, folder) for policy, target in reached]
     seen, more = looks(tasks, now, timeout, look)
     watched = [
         Watched(
@@ -101,7 +113,9 @@ def gather(
             due=each.last_due(moment),
             expected=dict(each.retention.rules),
             success=successes.get(each.name, 0),
-            exports=len(each.exports),
+            # A pod knows nothing of exports.
+            exports=0 if jobs else len(each.exports),
+            export_due=None if jobs else each.export_due(moment),
         )
         for each in found
     ]

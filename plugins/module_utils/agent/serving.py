@@ -131,7 +131,7 @@ def _server(where: tuple[str, int], latest: Latest) -> Iterator[http.server.Thre
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    """Answers ``/metrics`` with the newest page."""
+    """Answers ``/metrics`` with the newest page, and ``/healthy`` while it answers at all."""
 
     pages: Latest
     timeout = _CLIENT_SECONDS
@@ -139,10 +139,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer a GET."""
-        if self.path.partition("?")[0] != "/metrics":
-            self.send_error(404, "Only /metrics is here")
+        path = self.path.partition("?")[0]
+        if path not in ("/metrics", "/healthy"):
+            self.send_error(404, "Only /metrics and /healthy are here")
             return
-        page = self.pages.page()
+        page = self.pages.page() if path == "/metrics" else b"healthy\n"
         self.send_response(200)
         self.send_header("Content-Type", CONTENT_TYPE)
         self.send_header("Content-Length", str(len(page)))

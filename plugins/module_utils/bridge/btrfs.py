@@ -22,7 +22,8 @@ from ..core.backend import Backend, Desired
 from ..engine import btrfs as engine
 from ..engine.desired import desired_state, not_negative
 from ..engine.spec import ASIDES_SPEC, KEEP_SPEC, SNAPSHOT_SPEC
-from .module import StateModule, clones_of, now, show
+from .module import StateModule, clones_of, now
+from .showing import show
 from .spec import REQUIRED_IF_CLONES
 
 STATE_SPEC: dict[str, Any] = {

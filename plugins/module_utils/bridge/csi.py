@@ -26,7 +26,8 @@ from ..engine.spec import ASIDES_SPEC, KEEP_SPEC, SNAPSHOT_SPEC
 from ..kube import KubeClient
 from .kubernetes import ARGUMENT_SPEC as KUBERNETES_SPEC
 from .kubernetes import connection_options
-from .module import StateModule, now, show
+from .module import StateModule, now
+from .showing import show
 
 TARGET_SPEC: dict[str, Any] = {
     "namespace": {"type": "str", "required": True},

@@ -28,7 +28,8 @@ from ..kube import KubeClient
 from ..kube_claims import resolve_claims, survey_claims
 from .kubernetes import ARGUMENT_SPEC as KUBERNETES_SPEC
 from .kubernetes import connection_options
-from .module import StateModule, clones_of, now, show
+from .module import StateModule, clones_of, now
+from .showing import show
 from .spec import REQUIRED_IF_CLONES
 
 TARGET_SPEC: dict[str, Any] = {

@@ -73,11 +73,7 @@ def _unfit(policy: Policy) -> list[tuple[str, str]]:
     found = []
     if policy.name in (ANNOTATIONS, OWNER):
         found.append(("what is taken by annotations is called so", "give the policy another name"))
-    for backend in dict.fromkeys(each.backend for each in policy.targets):
-        if backend not in ("csi", "hostpath"):
-            found.append((f"a pod does not reach targets of {backend}", _ELSEWHERE))
-    if any(each.params.get("kubeconfig") or each.params.get("context") for each in policy.targets):
-        found.append(("it names a kubeconfig, and a pod logs in with its account", "leave kubeconfig and context out"))
+    found += elsewhere(policy)
     for name, schedule in (("drill_schedule", policy.drill_schedule), ("export_schedule", policy.export_schedule)):
         if schedule.moments:
             what = name.partition("_")[0]
@@ -91,10 +87,22 @@ def _unfit(policy: Policy) -> list[tuple[str, str]]:
     return found
 
 
+def elsewhere(policy: Policy) -> list[tuple[str, str]]:
+    """Return why a pod does not reach a policy's targets, each reason with what to do."""
+    found = [
+        (f"a pod does not reach targets of {backend}", _ELSEWHERE)
+        for backend in dict.fromkeys(each.backend for each in policy.targets)
+        if backend not in ("csi", "hostpath")
+    ]
+    if any(each.params.get("kubeconfig") or each.params.get("context") for each in policy.targets):
+        found.append(("it names a kubeconfig, and a pod logs in with its account", "leave kubeconfig and context out"))
+    return found
+
+
 def _add(found: Jobs, given: Mapping[str, Any], policy: Policy, lines: tuple[str, ...], resolve: Resolve) -> None:
     """Add the jobs of one policy: one for each node, where it takes directories."""
     csi = [each for each in policy.targets if each.backend == "csi"]
-    needs = together([_needs(each) for each in csi]) if csi else None
+    needs = needs_of(csi)
     job = Job(
         name=policy.name, policy=policy.name, lines=lines, timezone=policy.timezone,
         command=("run", policy.name, "--json"), needs=needs,
@@ -123,9 +131,13 @@ def _add(found: Jobs, given: Mapping[str, Any], policy: Policy, lines: tuple[str
         found.jobs.append(there)
 
 
-def _needs(target: Target) -> Needs:
-    params = target.params
-    return Needs(tuple(params["namespace"]), bool(params["group"]), params["deletion_policy"] is not None)
+def needs_of(targets: Sequence[Target]) -> Needs | None:
+    """Return the rights that targets of csi need, all of them together; None without any target."""
+    found = [
+        Needs(tuple(each.params["namespace"]), bool(each.params["group"]), each.params["deletion_policy"] is not None)
+        for each in targets
+    ]
+    return together(found) if found else None
 
 
 def _file(given: Mapping[str, Any], targets: Sequence[Any]) -> str:

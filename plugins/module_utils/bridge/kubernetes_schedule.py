@@ -28,7 +28,7 @@ from ..setup.kubernetes_objects import Job, Object, Settings, objects
 from ..setup.plan import Plan, Step
 from .kubernetes import ARGUMENT_SPEC as KUBERNETES_SPEC
 from .kubernetes import connection_options
-from .kubernetes_jobs import Jobs, annotations_job, jobs_of
+from .kubernetes_jobs import annotations_job, jobs_of
 from .layout import run_layout, unblocked
 
 #: The most that a ConfigMap holds is 1 MiB, and base64 makes four bytes of three.
@@ -36,8 +36,8 @@ _LARGEST = 700 * 1024
 _KIND = "scheduled policies"
 _TEXTS: dict[str, Any] = {"type": "list", "elements": "str", "default": []}
 
-SPEC: dict[str, Any] = {
-    "policies": {"type": "list", "elements": "dict", "default": []},
+#: What pods with the agent are made of.
+POD_SPEC: dict[str, Any] = {
     "agent": {"type": "path"},
     "namespace": {"type": "str", "default": "restorepoint"},
     "image": {"type": "str"},
@@ -46,6 +46,11 @@ SPEC: dict[str, Any] = {
     "resources": {"type": "dict", "default": {}},
     "tolerations": {"type": "list", "elements": "dict", "default": []},
     "priority_class": {"type": "str"},
+}
+
+SPEC: dict[str, Any] = {
+    "policies": {"type": "list", "elements": "dict", "default": []},
+    **POD_SPEC,
     "successful_jobs_history_limit": {"type": "int", "default": 3},
     "failed_jobs_history_limit": {"type": "int", "default": 3},
     "starting_deadline": {"type": "int", "default": 3600},
@@ -77,7 +82,8 @@ def run() -> NoReturn:
         if module.params["annotations"] is not None:
             found.jobs.append(_annotations(module.params["annotations"]))
         more["jobs"] = [_shown(settings, job) for job in found.jobs]
-        wanted = objects(settings, found.jobs, _agent(module.params["agent"], found))
+        agent = read_agent(module.params["agent"]) if found.jobs else b""
+        wanted = objects(settings, found.jobs, agent)
         _check_names(wanted)
         made = kubernetes_plan.make_plan(
             settings.namespace, wanted, kubernetes_plan.read(client, settings.namespace, wanted)
@@ -112,12 +118,10 @@ class _Claims:
         return found.volumes
 
 
-def _agent(path: str | None, found: Jobs) -> bytes:
-    """Return the agent. Raises InvalidInput where it is needed and cannot be had."""
-    if not found.jobs:
-        return b""
+def read_agent(path: str | None) -> bytes:
+    """Return the agent. Raises InvalidInput where it cannot be had."""
     attempt = f"read the agent {path or ''}".rstrip()
-    remedy = "name the file that make agent writes, as the role kubernetes_schedule does"
+    remedy = "name the file that make agent writes, as the roles do"
     if path is None:
         raise InvalidInput(attempt, "agent is not set", remedy)
     try:
@@ -155,13 +159,7 @@ def _settings(params: Mapping[str, Any]) -> Settings:
     if (params["policies"] or params["annotations"] is not None) and not params["image"]:
         raise InvalidInput("set up scheduled policies", "image is not set", "name an image with Python 3.9 or newer")
     return Settings(
-        namespace=params["namespace"],
-        image=params["image"] or "",
-        pull_policy=params["image_pull_policy"],
-        pull_secrets=tuple(params["image_pull_secrets"]),
-        resources=params["resources"],
-        tolerations=tuple(params["tolerations"]),
-        priority_class=params["priority_class"] or None,
+        **pod_settings(params),
         successes=params["successful_jobs_history_limit"],
         failures=params["failed_jobs_history_limit"],
         starting_deadline=params["starting_deadline"],
@@ -169,6 +167,19 @@ def _settings(params: Mapping[str, Any]) -> Settings:
         retries=params["retries"],
         suspend=params["suspend"],
     )
+
+
+def pod_settings(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what POD_SPEC says, as PodSettings have it."""
+    return {
+        "namespace": params["namespace"],
+        "image": params["image"] or "",
+        "pull_policy": params["image_pull_policy"],
+        "pull_secrets": tuple(params["image_pull_secrets"]),
+        "resources": params["resources"],
+        "tolerations": tuple(params["tolerations"]),
+        "priority_class": params["priority_class"] or None,
+    }
 
 
 def _at_least(params: Mapping[str, Any], option: str, least: int) -> None:

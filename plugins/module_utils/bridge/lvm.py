@@ -23,7 +23,8 @@ from ..core.errors import InvalidInput
 from ..engine import lvm as engine
 from ..engine.desired import desired_state
 from ..engine.spec import ASIDES_SPEC, KEEP_SPEC, SNAPSHOT_SPEC
-from .module import StateModule, now, show
+from .module import StateModule, now
+from .showing import show
 from .spec import REQUIRED_IF_CLONES
 
 STATE_SPEC: dict[str, Any] = {

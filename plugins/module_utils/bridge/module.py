@@ -45,21 +45,6 @@ def clones_of(params: Mapping[str, Any], targets: Sequence[str]) -> dict[str, st
     return dict(zip(targets, clones))
 
 
-def show(
-    module: AnsibleModule, look: Callable[[Mapping[str, Any]], tuple[Mapping[str, Any], Sequence[str]]]
-) -> NoReturn:
-    """End an info module with what ``look`` finds by its options, and with the warnings it has; or with its failure."""
-    try:
-        result, warnings = look(module.params)
-    except MissingLibrary as error:
-        module.fail_json(**missing_library(error))
-    except RestorePointError as error:
-        module.fail_json(msg=str(error))
-    for warning in warnings:
-        module.warn(warning)
-    module.exit_json(changed=False, **result)
-
-
 class StateModule:
     """One call of a module that reaches a state.
 

@@ -26,7 +26,8 @@ from ..core.errors import InvalidInput
 from ..engine.desired import desired_state
 from ..engine.spec import ASIDES_SPEC, KEEP_SPEC, SNAPSHOT_SPEC
 from ..pve import CONNECT, Connection, HttpsTransport, PveshTransport, Transport
-from .module import StateModule, now, show
+from .module import StateModule, now
+from .showing import show
 from .spec import REQUIRED_IF
 
 

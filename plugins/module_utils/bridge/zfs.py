@@ -24,7 +24,7 @@ from ..core.errors import InvalidInput
 from ..engine import zfs as engine
 from ..engine.desired import desired_state
 from ..engine.spec import ASIDES_SPEC, KEEP_SPEC, SNAPSHOT_SPEC
-from .module import StateModule, show
+from .showing import show
 from .spec import REQUIRED_IF_CLONES
 
 STATE_SPEC: dict[str, Any] = {
@@ -59,6 +59,8 @@ _PROPERTY = re.compile(r"[a-z0-9:_.@#-]+")
 
 def run_state() -> NoReturn:
     """Run zfs_snapshot."""
+    from .module import StateModule  # what shows snapshots does without it
+
     module = AnsibleModule(
         STATE_SPEC,
         supports_check_mode=True,

@@ -38,7 +38,7 @@ def tally(records: Iterable[Mapping[str, Any]], before: Mapping[str, Any] | None
         if not isinstance(policy, str) or command not in COMMANDS or outcome not in OUTCOMES:
             continue
         entry = found.setdefault(policy, empty())
-        _count(entry["commands"].setdefault(command, _no_runs()), record, outcome, _number(started))
+        _count(entry["commands"].setdefault(command, no_runs()), record, outcome, _number(started))
         done = record.get("done")
         done = done if isinstance(done, Mapping) else {}
         for name, value in (
@@ -56,7 +56,8 @@ def empty() -> dict[str, Any]:
     return {"commands": {}, **dict.fromkeys(SUMS, 0)}
 
 
-def _no_runs() -> dict[str, Any]:
+def no_runs() -> dict[str, Any]:
+    """Return what there is of a command that has never run."""
     return {"outcomes": {}, "attempt": 0, "success": 0, "succeeded": False, "seconds": 0.0, "faults": 0}
 
 
@@ -78,7 +79,7 @@ def _count(found: dict[str, Any], record: Mapping[str, Any], outcome: str, start
 
 def _copied(entry: Mapping[str, Any]) -> dict[str, Any]:
     commands = {
-        name: {**_no_runs(), **each, "outcomes": dict(each["outcomes"])} for name, each in entry["commands"].items()
+        name: {**no_runs(), **each, "outcomes": dict(each["outcomes"])} for name, each in entry["commands"].items()
     }
     return {"commands": commands, **{name: _number(entry.get(name)) for name in SUMS}}
 

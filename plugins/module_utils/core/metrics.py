@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable, Union
 
-from .history import COMMANDS, OUTCOMES, empty
+from .history import COMMANDS, OUTCOMES, empty, no_runs
 from .survey import Survey, merged
 
 MAX_TARGETS = 500
@@ -232,10 +232,9 @@ def _commands(facts: Facts) -> list[Family]:
 def _runs(facts: Facts, policy: Watched) -> Iterable[tuple[str, Mapping[str, Any]]]:
     """Yield what became of each command of a policy; of the watched ones also where they never ran."""
     found = (facts.tally or {}).get(policy.name, empty())["commands"]
-    never = {"outcomes": {}, "attempt": 0, "success": 0, "succeeded": False, "seconds": 0.0, "faults": 0}
     for command in COMMANDS:
         if command in found or command in WATCHED_COMMANDS or (command == "export" and policy.exports):
-            run = found.get(command, never)
+            run = found.get(command, no_runs())
             yield command, {**run, "success": max(run["success"], policy.success if command == "run" else 0)}
 
 

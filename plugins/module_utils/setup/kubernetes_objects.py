@@ -12,11 +12,13 @@ jobs, so that what is not wanted any more is found.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Callable
 
+from ..core.job_runs import NODE, POLICY
 from ..kube_resources import (
     CLUSTER_ROLE_BINDINGS,
     CLUSTER_ROLES,
@@ -33,8 +35,6 @@ from .kubernetes_rights import Needs, Rule
 
 #: On all that is made here: the namespace of the jobs that it is for.
 LABEL = "restorepoint.core/schedule"
-POLICY = "restorepoint.core/policy"
-NODE = "restorepoint.core/node"
 #: Kinds in which something of ours may lie, in the order in which they are made.
 KINDS = (
     *(NAMESPACES, SERVICE_ACCOUNTS, CONFIG_MAPS, CLUSTER_ROLES, CLUSTER_ROLE_BINDINGS, ROLES, ROLE_BINDINGS),
@@ -42,9 +42,12 @@ KINDS = (
 )
 AGENT, POLICIES = "restorepoint-agent", "restorepoint-policies"
 PROGRAM = "/opt/restorepoint/restorepoint.pyz"
-_POLICIES_FILE = "/etc/restorepoint/policies.json"
-_STATE = "/var/lib/restorepoint"
-_USER = 65532
+POLICIES_FILE = "/etc/restorepoint/policies.json"
+STATE = "/var/lib/restorepoint"
+#: An empty folder for what the agent keeps.
+STATE_VOLUME: dict[str, Any] = {"name": "state", "emptyDir": {"sizeLimit": "64Mi"}}
+STATE_MOUNT: dict[str, Any] = {"name": "state", "mountPath": STATE}
+USER = 65532
 #: What root needs to read any file and to write it with its owner, mode and attributes into a store.
 _CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "SETFCAP")
 #: A schedule for what never starts by itself: a suspended CronJob has to have one.
@@ -52,8 +55,8 @@ _NEVER = "0 0 1 1 *"
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What holds for all jobs. Times are in seconds. ``resources`` is as in a container."""
+class PodSettings:
+    """What holds for all pods. ``resources`` is as in a container."""
 
     namespace: str
     image: str
@@ -62,6 +65,12 @@ class Settings:
     resources: Mapping[str, Any] = field(default_factory=dict)
     tolerations: tuple[Mapping[str, Any], ...] = ()
     priority_class: str | None = None
+
+
+@dataclass(frozen=True)
+class Settings(PodSettings):
+    """What holds for all jobs. Times are in seconds."""
+
     successes: int = 3
     failures: int = 3
     starting_deadline: int = 3600
@@ -141,13 +150,12 @@ def objects(settings: Settings, jobs: Sequence[Job], agent: bytes) -> list[Objec
     return sorted(found, key=lambda each: KINDS.index(each.resource))
 
 
-def _object(settings: Settings, resource: Resource, namespace: str | None, name: str, **body: Any) -> Object:
+def labelled(mark: str, of: str, resource: Resource, namespace: str | None, name: str, **body: Any) -> Object:
+    """Return an object that bears a mark, the label by which it is found; ``labels`` and ``annotations`` are more."""
     metadata: dict[str, Any] = {"name": name, **({"namespace": namespace} if namespace else {})}
-    metadata["labels"] = {
-        "app.kubernetes.io/managed-by": "restorepoint.core",
-        LABEL: settings.namespace,
-        **body.pop("labels", {}),
-    }
+    metadata["labels"] = {"app.kubernetes.io/managed-by": "restorepoint.core", mark: of, **body.pop("labels", {})}
+    if "annotations" in body:
+        metadata["annotations"] = body.pop("annotations")
     return Object(
         resource,
         namespace,
@@ -156,11 +164,18 @@ def _object(settings: Settings, resource: Resource, namespace: str | None, name:
     )
 
 
-def _namespace(settings: Settings, jobs: Sequence[Job]) -> Object:
+def _object(settings: PodSettings, resource: Resource, namespace: str | None, name: str, **body: Any) -> Object:
+    return labelled(LABEL, settings.namespace, resource, namespace, name, **body)
+
+
+def namespace_of_jobs(settings: PodSettings, level: str = "restricted") -> Object:
     """Return the namespace. Pod security admission lets in what the jobs are, and no more."""
-    level = "privileged" if any(job.root for job in jobs) else "restricted"
     labels = {f"pod-security.kubernetes.io/{mode}": level for mode in ("enforce", "warn")}
     return _object(settings, NAMESPACES, None, settings.namespace, labels=labels)
+
+
+def _namespace(settings: Settings, jobs: Sequence[Job]) -> Object:
+    return namespace_of_jobs(settings, "privileged" if any(job.root for job in jobs) else "restricted")
 
 
 def _config_maps(settings: Settings, jobs: Sequence[Job], agent: bytes) -> Iterator[Object]:
@@ -187,14 +202,21 @@ def _rights(settings: Settings, job: Job) -> Iterator[Object]:
 
 
 def _granted(settings: Settings, job: Job, namespace: str | None, rules: list[Rule]) -> Iterator[Object]:
-    role, binding = (ROLES, ROLE_BINDINGS) if namespace else (CLUSTER_ROLES, CLUSTER_ROLE_BINDINGS)
     name = f"restorepoint:{settings.namespace}:{job.name}"
-    labels = {POLICY: job.policy}
-    yield _object(settings, role, namespace, name, rules=rules, labels=labels)
-    yield _object(
-        settings, binding, namespace, name, labels=labels,
+    made = functools.partial(_object, settings, labels={POLICY: job.policy})
+    yield from granted(made, name, namespace, rules, job.title, settings.namespace)
+
+
+def granted(
+    made: Callable[..., Object], name: str, namespace: str | None, rules: Sequence[Rule], account: str, of: str
+) -> Iterator[Object]:
+    """Yield a role with its binding to an account of the namespace ``of``; without a namespace it holds everywhere."""
+    role, binding = (ROLES, ROLE_BINDINGS) if namespace else (CLUSTER_ROLES, CLUSTER_ROLE_BINDINGS)
+    yield made(role, namespace, name, rules=list(rules))
+    yield made(
+        binding, namespace, name,
         roleRef={"apiGroup": RBAC_GROUP, "kind": role.kind, "name": name},
-        subjects=[{"kind": "ServiceAccount", "name": job.title, "namespace": settings.namespace}],
+        subjects=[{"kind": "ServiceAccount", "name": account, "namespace": of}],
     )  # fmt: skip
 
 
@@ -224,26 +246,33 @@ def _cron_jobs(settings: Settings, job: Job) -> Iterator[Object]:
 
 def pod_spec(settings: Settings, job: Job) -> dict[str, Any]:
     """Return the pod of a job: one container that may do nothing but its work."""
-    user = 0 if job.root else _USER
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
         "serviceAccountName": job.title,
         "automountServiceAccountToken": job.needs is not None,
-        "enableServiceLinks": False,
         # A run that is stopped takes back what it made.
         "terminationGracePeriodSeconds": 120,
+        "containers": [_container(settings, job)],
+        "volumes": [volume for volume, _mount in _volumes(job)],
+        **common_spec(settings, 0 if job.root else USER),
+    }
+    if job.node is not None:
+        spec["nodeSelector"] = {"kubernetes.io/hostname": job.node}
+    return spec
+
+
+def common_spec(settings: PodSettings, user: int) -> dict[str, Any]:
+    """Return what all pods have in their spec, those of root (``user`` 0) and others."""
+    spec: dict[str, Any] = {
+        "enableServiceLinks": False,
         "securityContext": {
-            "runAsNonRoot": not job.root,
+            "runAsNonRoot": user != 0,
             "runAsUser": user,
             "runAsGroup": user,
             "fsGroup": user,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_container(settings, job)],
-        "volumes": [volume for volume, _mount in _volumes(job)],
     }
-    if job.node is not None:
-        spec["nodeSelector"] = {"kubernetes.io/hostname": job.node}
     if settings.tolerations:
         spec["tolerations"] = [dict(each) for each in settings.tolerations]
     if settings.pull_secrets:
@@ -254,15 +283,20 @@ def pod_spec(settings: Settings, job: Job) -> dict[str, Any]:
 
 
 def _container(settings: Settings, job: Job) -> dict[str, Any]:
-    capabilities: dict[str, Any] = {"drop": ["ALL"]}
-    if job.root:
-        capabilities["add"] = list(_CAPABILITIES)
-    files = ["--policies", _POLICIES_FILE] if job.policies is not None else []
+    files = ["--policies", POLICIES_FILE] if job.policies is not None else []
+    mounts = [mount for _volume, mount in _volumes(job)]
+    return agent_container(settings, [*files, *job.command], mounts, _CAPABILITIES if job.root else ())
+
+
+def agent_container(
+    settings: PodSettings, command: Sequence[str], mounts: Sequence[Mapping[str, Any]], capabilities: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return the container in which the agent runs a command, without any other capability than these."""
     return {
         "name": "agent",
         "image": settings.image,
         "imagePullPolicy": settings.pull_policy,
-        "command": ["python3", PROGRAM, *files, "--state", f"{_STATE}/state", *job.command],
+        "command": ["python3", PROGRAM, "--state", f"{STATE}/state", *command],
         "env": [
             {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
             {"name": "PYTHONDONTWRITEBYTECODE", "value": "1"},
@@ -271,11 +305,11 @@ def _container(settings: Settings, job: Job) -> dict[str, Any]:
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
-            "capabilities": capabilities,
+            "capabilities": {"drop": ["ALL"], **({"add": list(capabilities)} if capabilities else {})},
         },
         # What the agent said last stands in the pod's status, also where nobody keeps logs.
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [mount for _volume, mount in _volumes(job)],
+        "volumeMounts": list(mounts),
     }
 
 
@@ -291,9 +325,9 @@ def _volumes(job: Job) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     if job.policies is not None:
         yield (
             {"name": "policies", "configMap": {"name": POLICIES, "defaultMode": 0o444}},
-            {"name": "policies", "mountPath": _POLICIES_FILE, "subPath": f"{job.name}.json", "readOnly": True},
+            {"name": "policies", "mountPath": POLICIES_FILE, "subPath": f"{job.name}.json", "readOnly": True},
         )
-    yield ({"name": "state", "emptyDir": {"sizeLimit": "64Mi"}}, {"name": "state", "mountPath": _STATE})
+    yield STATE_VOLUME, STATE_MOUNT
     for number, path in enumerate((*job.reads, *job.writes)):
         name, read = f"host-{number}", path in job.reads
         yield (

@@ -17,9 +17,11 @@ from typing import Any
 from ..kube_resources import (
     CLAIMS,
     CONTENTS,
+    CRON_JOBS,
     EVENTS,
     GROUP_SNAPSHOT_CLASSES,
     GROUP_SNAPSHOTS,
+    JOBS,
     PODS,
     SNAPSHOT_CLASSES,
     SNAPSHOTS,
@@ -70,9 +72,19 @@ class Needs:
             rules.append(_rule(CONTENTS, "list", "patch"))
         return rules if self.namespaces else [*rules, *self.inside]
 
+    @property
+    def reading(self) -> tuple[list[Rule], list[Rule]]:
+        """What is needed to see what there is: in each namespace, and of kinds that lie in none."""
+        inside = [_rule(CLAIMS, "list"), _rule(SNAPSHOTS, "list")]
+        return inside, [_rule(VOLUMES, "list"), *([_rule(CONTENTS, "list")] if self.contents else [])]
+
 
 def _rule(resource: Resource, *verbs: str) -> Rule:
     return {"apiGroups": [resource.group], "resources": [resource.plural], "verbs": list(verbs)}
+
+
+#: What is needed in the namespace of the jobs to see what became of them.
+JOBS_READING = (_rule(CRON_JOBS, "list"), _rule(JOBS, "list"))
 
 
 def together(needs: Sequence[Needs]) -> Needs:

@@ -6,8 +6,9 @@
 
 What is in the other files, from the bottom up: `names`, `properties` (what is written on datasets and snapshots),
 `tool` (runs `zfs`), `listing`, `busy` (users), `asides`, `changes` (snapshots made and destroyed), `grants`,
-`unfinished` and `returning` (returns that keep the present content), `facts` (what stands in the way). Here they are
-put together. Called by the bridge and the agent, through core/run.py.
+`unfinished` and `returning` (returns that keep the present content), `facts` and `return_facts` (what stands in the
+way). Here they are put together. What only some calls need is imported by these: a module is compiled in each task.
+Called by the bridge and the agent, through core/run.py.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...core import backend as core
 from ...core.backend import Change, Desired, Immediate, Outcome, Situation
@@ -29,10 +30,11 @@ from .changes import Describing, Taking, destroy_freeing, freed_by, left_of, rec
 from .facts import Facts
 from .listing import Dataset, Row, datasets_below, datasets_with, snapshots_called
 from .options import ZfsOptions
-from .returning import Returning, Wish
-from .together import destroy_together
 from .tool import Zfs
-from .unfinished import recover
+
+if TYPE_CHECKING:
+    from .return_facts import ReturnFacts
+    from .returning import Returning
 
 _PROPERTY = re.compile(r"[a-z0-9:_.@-]+")
 _CREATIONS = (core.CREATE, core.REPLACE)
@@ -56,6 +58,7 @@ class ZfsBackend(Immediate):
         self._taking: Taking | None = None
         self._told: dict[str, Mapping[str, Any]] = {}
         self._describing = Describing(self.zfs)
+        self._return_facts: ReturnFacts | None = None
         self._returning: Returning | None = None
 
     def check(self, desired: Desired) -> None:
@@ -105,7 +108,7 @@ class ZfsBackend(Immediate):
         if (marked or missing) and writing:
             pools = sorted({rules.pool_of(name) for name in (*marked, *missing)} & self._pools(found, missing))
             attempt = f"recover what interrupted runs left in {', '.join(pools)}"
-            done = recover(self.zfs, pools, attempt) + recover_replacements(self.zfs, pools, attempt) if pools else []
+            done = self._recover(pools, attempt) if pools else []
             self.warnings += done
             if done:
                 found, missing = self._look()
@@ -121,6 +124,11 @@ class ZfsBackend(Immediate):
         # What a return has set aside is no target of its own, unless it is named.
         self.targets = [each for each in found if not each.aside or each.name in self.roots]
         self._facts.targets = self.targets
+
+    def _recover(self, pools: Sequence[str], attempt: str) -> list[str]:
+        from .unfinished import recover  # what killed runs leave is rare
+
+        return recover(self.zfs, pools, attempt) + recover_replacements(self.zfs, pools, attempt)
 
     def _look(self) -> tuple[list[Dataset], list[str]]:
         name = self._desired.name or ""
@@ -147,7 +155,16 @@ class ZfsBackend(Immediate):
         """Return what is there. See core/backend.py."""
         for target in self.targets if desired.state == "present" else ():
             rules.check_together(target.name, f"@{desired.name}", f"#{self.options.bookmark or ''}")
+        if desired.state == "rolled_back":
+            return self._of_returns().situations(desired)
         return self._facts.situations(desired)
+
+    def _of_returns(self) -> ReturnFacts:
+        if self._return_facts is None:
+            from .return_facts import ReturnFacts  # long, and nothing but a return needs it
+
+            self._return_facts = ReturnFacts(self._facts)
+        return self._return_facts
 
     def estimate(self, changes: Sequence[Change]) -> Sequence[Mapping[str, Any]]:
         """Tell what removing snapshots frees: of one dataset all together, since they share blocks.
@@ -295,6 +312,8 @@ class ZfsBackend(Immediate):
             else:
                 by_target.setdefault(change.target, []).append(change)
         if not self.options.hold:
+            from .together import destroy_together  # not for those that are made
+
             names = {target: [change.name for change in group] for target, group in by_target.items()}
             freed = destroy_together(self.zfs, names)
         for number, (target, group) in enumerate(by_target.items()):
@@ -379,7 +398,7 @@ class ZfsBackend(Immediate):
         # Those who use it may have written already.
         if done and not self.options.ignore_users:
             try:
-                self._facts.note_returned(done, changes[0].name)
+                self._of_returns().note_returned(done, changes[0].name)
             except RestorePointError as error:
                 self.warnings.append(f"{error} The return counts; the next run may do it once more.")
         return outcomes
@@ -387,7 +406,7 @@ class ZfsBackend(Immediate):
     def _roll_back_one(self, change: Change) -> None:
         target, once = change.target, change.arguments.get("once")
         attempt = f"return {target} to {change.name!r}"
-        for bookmark in self._facts.newer_bookmarks.get(target, ()):
+        for bookmark in self._of_returns().newer_bookmarks.get(target, ()):
             self.zfs.run("destroy", f"{target}#{bookmark}", attempt=attempt)
         if once is not None:
             note = props.encode_json([once, change.name])
@@ -398,6 +417,8 @@ class ZfsBackend(Immediate):
             self.spend(target, once)
 
     def _return_keeping(self, changes: Sequence[Change]) -> list[Outcome]:
+        from .returning import Returning, Wish  # long, and nothing but this needs it
+
         at = int(self.options.now())
         asides = {change.target: self._facts.aside(change.target, change.name) for change in changes}
         wishes = [
@@ -405,16 +426,18 @@ class ZfsBackend(Immediate):
                 change.target,
                 change.name,
                 back=aside.dataset.name if (aside := asides[change.target]) is not None else None,
-                properties=self._facts.properties_after(change.target, change.name, change.arguments.get("once"), at),
+                properties=self._of_returns().properties_after(
+                    change.target, change.name, change.arguments.get("once"), at
+                ),
             )
             for change in changes
         ]
-        tree = self._facts.tree([change.target for change in changes])
-        returning = Returning(self.zfs, tree, wishes, self._facts.free_aside_name(aside_name(at)), at)
+        tree = self._of_returns().tree([change.target for change in changes])
+        returning = Returning(self.zfs, tree, wishes, self._of_returns().free_aside_name(aside_name(at)), at)
         returning.carry_out()
         self._returning = returning
         try:
-            self._facts.note_returned([wish.target for wish in wishes if wish.back is None], changes[0].name)
+            self._of_returns().note_returned([wish.target for wish in wishes if wish.back is None], changes[0].name)
         except BaseException:
             self._returning = None
             returning.undo()
@@ -429,12 +452,12 @@ class ZfsBackend(Immediate):
             self._returning.settle()
             if not is_aside(changes[0].name):
                 with contextlib.suppress(RestorePointError):  # without it, the next run returns once more
-                    self._facts.note_mount_points([change.target for change in changes], changes[0].name)
+                    self._of_returns().note_mount_points([change.target for change in changes], changes[0].name)
         return [{} for _unused in changes]
 
     def spend(self, target: str, token: str) -> None:
         """Remember that a token is used up. See core/backend.py."""
-        values = self._facts.properties_after(target, self._desired.name or "", token, int(self.options.now()))
+        values = self._of_returns().properties_after(target, self._desired.name or "", token, int(self.options.now()))
         pairs = [f"{key}={value}" for key, value in values.items() if key == props.ONCE]
         attempt = f"remember once: {token} for {target}"
         self.zfs.run("set", *pairs, target, attempt=attempt)

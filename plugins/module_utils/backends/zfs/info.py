@@ -16,7 +16,7 @@ from ...core.snapshot import Snapshot, as_tree
 from .asides import asides_of
 from .backend import ZfsBackend
 from .listing import Row, snapshots_below, snapshots_of, with_tags
-from .returning import tops
+from .names import tops
 from .tool import Zfs, batches
 
 

@@ -11,6 +11,7 @@ The rule is that of OpenZFS's zfs_namecheck.c (entity_namecheck, pool_namecheck)
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 
 from ...core.errors import InvalidInput
 from ...core.names import is_aside
@@ -109,3 +110,15 @@ def _is_component(text: str) -> bool:
 def _check_length(attempt: str, name: str) -> None:
     if len(name) > LONGEST:
         raise InvalidInput(attempt, f"it has {len(name)} characters, and ZFS allows {LONGEST}", "choose a shorter name")
+
+
+def tops(targets: Sequence[str]) -> list[str]:
+    """Return the outermost of these datasets: all below them move with them."""
+    wanted = set(targets)
+    return sorted(name for name in wanted if not any(above in wanted for above in _above(name)))
+
+
+def _above(name: str) -> Iterator[str]:
+    while "/" in name:
+        name = name.rpartition("/")[0]
+        yield name

@@ -22,7 +22,7 @@ from . import properties as props
 from .busy import automounts, mounts_by_dataset
 from .grants import grant_again
 from .listing import own_values
-from .names import LONGEST, is_inside, pool_of
+from .names import LONGEST, is_inside, pool_of, tops
 from .tool import Zfs
 from .unfinished import BEGUN, RESERVATIONS, Node, Part, Unfinished, nodes_below, rename, take_back_after
 
@@ -51,18 +51,6 @@ def read_tree(zfs: Zfs, targets: Sequence[str]) -> Tree:
     nodes = nodes_below(zfs, tops(targets), attempt)
     own = own_values(zfs, ("all",), targets, attempt, received=True)
     return Tree(nodes, own, mounts_by_dataset(read_mounts()))
-
-
-def tops(targets: Sequence[str]) -> list[str]:
-    """Return the outermost of these datasets: all below them move with them."""
-    wanted = set(targets)
-    return sorted(name for name in wanted if not any(above in wanted for above in _above(name)))
-
-
-def _above(name: str) -> Iterator[str]:
-    while "/" in name:
-        name = name.rpartition("/")[0]
-        yield name
 
 
 def group_top(target: str, targets: Sequence[str]) -> str:

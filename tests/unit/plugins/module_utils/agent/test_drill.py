@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -91,6 +92,24 @@ def test_the_metrics_count_a_drill_as_one(host):
     counted = tally(host.journal)["dev"]["commands"]["drill"]
     assert counted["outcomes"] == {"done": 1, "failed": 1}
     assert (counted["succeeded"], counted["faults"]) == (False, 1)
+
+
+def test_a_drill_that_was_missed_is_made_up_for_once_and_one_that_failed_stays_due(host):
+    host.policy.update(drill={"files": 3}, drill_schedule={"calendar": "*-*-* 02:00"})
+    begin = (int(time.time()) // 86400 + 1) * 86400  # after the restore point was taken
+    host.now = lambda: begin + 10 * 3600
+    assert host.call("due")[1].startswith("dev drill due since ")
+    assert host.call("drill", "dev", "--if-due")[0] == cli.FAULTS
+    assert host.call("due", "--json")[1].count('"drill"') == 1
+    host.policy["drill"] = {}
+    assert host.call("drill", "--if-due")[0] == cli.OK
+    assert host.call("due") == (0, "")
+    assert host.call("drill", "dev", "--if-due") == (0, "dev: not due\n")
+    host.now = lambda: begin + 5 * 86400 + 10 * 3600
+    host.call("drill", "dev", "--if-due")
+    host.call("drill", "dev", "--if-due")
+    outcomes = [each["outcome"] for each in host.journal if each["command"] == "drill"]
+    assert outcomes == ["failed", "done", "done"]
 
 
 @pytest.mark.parametrize(

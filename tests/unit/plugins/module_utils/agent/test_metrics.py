@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import io
 import json
@@ -22,7 +23,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ansible_collections.restorepoint.core.plugins.module_utils.agent import cli, looking, serving, state
-from ansible_collections.restorepoint.core.plugins.module_utils.agent.metrics import write_file
+from ansible_collections.restorepoint.core.plugins.module_utils.agent.job_looking import runs
+from ansible_collections.restorepoint.core.plugins.module_utils.agent.metrics import gather, write_file
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import InvalidInput, StoreError, ToolError
 from ansible_collections.restorepoint.core.plugins.module_utils.core.survey import Survey
 from ansible_collections.restorepoint.core.plugins.module_utils.engine.policy import parse_policies
@@ -82,6 +84,17 @@ def test_looking_before_the_first_run_makes_nothing_up(host):
     assert not (host.folder / "store").exists()
 
 
+def test_what_is_to_be_exported_and_when_can_be_seen_before_the_first_export(host):
+    host.policy["export"] = [{"kind": "restic", "repository": "/x", "password_file": "/y"}]
+    host.policy["export_schedule"] = {"calendar": ["hourly"]}
+    code, text = host.call("metrics")
+    assert code == 0
+    assert value(text, "export_destinations", policy="dev") == 1
+    assert value(text, "last_success_timestamp_seconds", policy="dev", command="export") == 0
+    now = value(text, "collection_timestamp_seconds")
+    assert 0 <= now - value(text, "export_last_due_timestamp_seconds", policy="dev") <= 3600
+
+
 def test_verify_leaves_a_line_that_can_be_seen(host):
     host.call("run", "dev")
     assert host.call("verify", "dev")[0] == 0
@@ -106,6 +119,55 @@ def test_a_verify_of_one_name_says_nothing_about_the_others_and_leaves_no_line(h
 def test_a_verify_that_finds_nothing_is_no_success(host):
     assert host.call("verify", "dev")[0] == cli.USAGE
     assert [each["outcome"] for each in host.journal] == ["failed"]
+
+
+# -- in a pod ----------------------------------------------------------------------------------------------------------
+
+
+def a_job(begun, end):
+    conditions = [{"type": end, "status": "True", "lastTransitionTime": "2026-11-22T02:00:09Z"}]
+    labels = {"restorepoint.core/policy": "dev"}
+    return {"metadata": {"uid": begun, "labels": labels}, "status": {"startTime": begun, "conditions": conditions}}
+
+
+def test_in_a_pod_jobs_say_what_became_of_runs_and_are_counted_when_they_are_gone(host):
+    jobs = [a_job("2026-11-22T02:00:00Z", "Complete")]
+
+    def listed(resource):
+        cron_job = {"metadata": {"labels": {"restorepoint.core/policy": "dev"}}}
+        return {"Job": jobs, "CronJob": [cron_job]}[resource.kind]
+
+    def gathered():
+        return gather(
+            lambda: parse_policies({"policies": [host.policy]}), str(host.folder / "state"), lambda: 1795312800, 30,
+            jobs=functools.partial(runs, listed),
+        )  # fmt: skip
+
+    host.policy["export"] = [{"kind": "restic", "repository": "/x", "password_file": "/y"}]
+    facts, troubles = gathered()
+    assert troubles == []
+    assert (facts.readable, facts.looks) == (True, [])  # a pod does not reach directories
+    run = facts.tally["dev"]["commands"]["run"]
+    assert (run["success"], run["succeeded"], run["outcomes"]) == (1795312800, True, {"done": 1})
+    assert facts.policies[0].exports == 0  # nor does it know of exports
+    jobs[:] = [a_job("2026-11-22T03:00:00Z", "Failed")]
+    run = gathered()[0].tally["dev"]["commands"]["run"]
+    assert (run["success"], run["succeeded"], run["outcomes"]) == (1795312800, False, {"done": 1, "failed": 1})
+    # What is kept and is none of ours is counted anew.
+    (host.folder / "state" / "jobs.json").write_text("[1]")
+    assert gathered()[0].tally["dev"]["commands"]["run"]["outcomes"] == {"failed": 1}
+
+
+def test_jobs_that_cannot_be_listed_are_a_journal_that_cannot_be_read(host):
+    def refused(resource):
+        raise ToolError(f"look at the {resource.plural}", "forbidden", "allow it")
+
+    facts, troubles = gather(
+        lambda: parse_policies({"policies": [host.policy]}), str(host.folder / "state"), lambda: 1795312800, 30,
+        jobs=functools.partial(runs, refused),
+    )  # fmt: skip
+    assert facts.readable is False
+    assert "forbidden" in troubles[0]
 
 
 # -- when something fails ----------------------------------------------------------------------------------------------
@@ -500,6 +562,7 @@ def test_what_is_served_is_what_is_written_and_follows_what_happens(host):
         wait_for(lambda: value(served.get()[2], "runs_total", policy="dev", command="run", outcome="done") == 2, LONG)
         assert served.get("/metrics", "HEAD")[2] == ""
         assert served.get("/etc/passwd")[0] == 404
+        assert served.get("/healthy")[::2] == (200, "healthy\n")
     finally:
         code = served.end()
     assert code == 0

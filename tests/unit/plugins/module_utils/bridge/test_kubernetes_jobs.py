@@ -137,6 +137,7 @@ def test_a_claim_that_is_no_directory_is_a_blocker_in_the_words_of_whoever_looke
         (policy({"backend": "lvm", "volume": ["vg/a"]}, CSI), "a pod does not reach targets of lvm"),
         (policy({**CSI, "kubeconfig": "/root/.kube/config"}), "it names a kubeconfig"),
         (policy({**CSI, "context": "lab"}), "it names a kubeconfig"),
+        (policy(CSI, drill={}, drill_schedule={"cron": "@weekly"}), "it has drill_schedule, and no job of the cluster"),
         (policy(CSI, hooks=[{"kind": "command", "before": ["true"]}]), "hooks (command) might stay in force for ever"),
         (policy(CSI, schedule={"calendar": "Fri *-*-13 02:00"}), "a weekday or a day of the month is enough"),
         (policy({"backend": "hostpath", "path": ["/a"], "store": "/s"}), "directories without their node"),

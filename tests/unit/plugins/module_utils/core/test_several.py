@@ -92,6 +92,21 @@ def test_a_return_keeps_what_is_there_only_where_that_is_the_default():
     assert not two.targets["a"].asides
 
 
+def test_a_folder_that_was_returned_goes_back_when_the_volume_of_the_same_call_cannot_be():
+    """infra.lvm_snapshots writes over /boot before it is known whether the root volume can be merged."""
+    boot, root = FakeBackend("/boot"), FakeBackend("vg0/root")
+    several = Several([Member("hostpath", boot, True), Member("lvm", root)])
+    boot.add("/boot", "pre-upgrade")
+    root.add("vg0/root", "pre-upgrade")
+    root.failures[("commit", "roll_back", "vg0/root")] = broken("the merge cannot begin")
+    plan, run = carry_out(several, Desired(state="rolled_back", name="pre-upgrade"))
+    with pytest.raises(RunFailed, match="the merge cannot begin"):
+        run.carry_out(plan)
+    assert [call for call in boot.calls if call[0] == "commit"]
+    assert (boot.targets["/boot"].content, root.targets["vg0/root"].content) == ("today", "today")
+    assert not any(each["changed"] for each in run.results)
+
+
 def test_every_member_checks_before_anything_is_opened():
     one, two, several = pair()
     with pytest.raises(InvalidInput):

@@ -259,10 +259,10 @@ def test_options_are_what_the_units_are_made_of():
     )
     assert jobs == [Job("shop", calendar=("daily UTC",))]
     assert settings == Settings(on_failure=("m@%n.service",))
-    extras = [
-        {"name": "shop", "drill": {"calendar": ["Sun UTC"], "paths": ["/a"], "own_programs": True}, "export": None}
+    drill = {"calendar": ["Sun UTC"], "paths": ["/a"], "own_programs": True}
+    assert systemd.parse(options(jobs=[{"name": "shop", "drill": drill, "export": None}]))[0] == [
+        Job("shop", drill=Extra(("Sun UTC",), ("/a",), True))
     ]
-    assert systemd.parse(options(jobs=extras))[0] == [Job("shop", drill=Extra(("Sun UTC",), ("/a",), True))]
     assert "OnFailure=m@%n.service\n" in service(jobs[0], settings, 252)
 
 

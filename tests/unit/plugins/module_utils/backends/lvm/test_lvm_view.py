@@ -9,6 +9,8 @@ from __future__ import annotations
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.lvm import tags, view
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.lvm.report import Group, Report, Volume
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.lvm.view import View
+from ansible_collections.restorepoint.core.plugins.module_utils.core.backend import Desired, Situation
+from ansible_collections.restorepoint.core.plugins.module_utils.core.plan import make_plan
 
 SNAPSHOT = frozenset({"public", "snapshot", "thinsnapshot"})
 THICK = frozenset({"public", "snapshot", "thicksnapshot"})
@@ -72,6 +74,15 @@ def test_snapshots_of_others_are_shown_under_the_names_of_their_volumes():
     assert found["by-hand"].owner is None
     assert found["by-hand"].in_use is None
     assert "active" in found["production"].in_use
+
+
+def test_a_snapshot_that_somebody_has_open_is_not_removed():
+    """infra.lvm_snapshots removes by force."""
+    view_ = seen(ROOT, own("first", is_open=True), own("second"))
+    there = Situation("vg0/root", tuple(snapshot for snapshot, _unused in view_.snapshots(ROOT)))
+    plan = make_plan(Desired(state="absent", name="first"), [there], now=5)
+    assert plan.changes == ()
+    assert [each.reason for each in plan.blockers] == ["snapshot 'first' is in use: vg0/root.first is open"]
 
 
 def test_a_volume_of_another_never_hides_a_snapshot_of_that_name():
