@@ -79,6 +79,14 @@ FIELDS: Mapping[str, Mapping[str, Any]] = {
         "ask_credential_on_launch": False,
         "ask_diff_mode_on_launch": False,
     },
+    "workflow_job_templates": _TEMPLATE,
+    "workflow_job_template_nodes": {
+        "identifier": "",
+        "workflow_job_template": None,
+        "unified_job_template": None,
+        "extra_data": {},
+        "all_parents_must_converge": False,
+    },
     "schedules": {**_NAMED, "unified_job_template": None, "rrule": "", "extra_data": {}, "enabled": True},
 }
 UNIFIED = ("job_templates", "projects", "inventory_sources")
@@ -91,8 +99,14 @@ RELATIONS = {
     "source_project": ("projects",),
     "inventory": ("inventories",),
     "unified_job_template": UNIFIED,
+    "workflow_job_template": ("workflow_job_templates",),
 }
-SUBLISTS = ("credentials",)
+_NODES = "workflow_job_template_nodes"
+#: Lists of associations, and of which kind their members are.
+SUBLISTS = {
+    "credentials": "credentials",
+    **dict.fromkeys(("success_nodes", "failure_nodes", "always_nodes"), _NODES),
+}
 _SURVEY_TYPES = {
     **dict.fromkeys(("text", "textarea", "password", "multiplechoice"), str),
     "multiselect": (str, list),
@@ -134,7 +148,7 @@ class State:
         """Keep a new object, as AWX would show it. Raises Refused."""
         self.last += 1
         made = {**FIELDS[kind], **{name: value for name, value in given.items() if name in FIELDS[kind]}}
-        if not made["name"]:
+        if made.get("name") == "":
             raise Refused(400, {"name": ["This field is required."]})
         self._check(kind, made)
         made.update(id=self.last, type=kind[:-1].replace("inventorie", "inventory"), url=f"{API}{kind}/{self.last}/")
@@ -157,7 +171,7 @@ class State:
             raise Refused(400, {"playbook": ["Playbook not found for project."]})
         if kind == "schedules" and not (_RRULE.fullmatch(made["rrule"]) and "INTERVAL=" in made["rrule"]):
             raise Refused(400, {"rrule": ["rrule parsing failed validation"]})
-        if kind == "schedules" and made["extra_data"]:
+        if made.get("extra_data"):
             self._check_answers(made)
 
     def _check_answers(self, made: Mapping[str, Any]) -> None:
@@ -292,14 +306,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return 200, self._list([each for each in shown if _fits(each, query)])
 
     def _part(self, kind: str, number: int, part: str, body: Mapping[str, Any]) -> tuple[int, Any]:
-        if part == "survey_spec" and kind == "job_templates":
+        if part == "survey_spec" and kind in ("job_templates", "workflow_job_templates"):
             if self.command == "POST":
                 self.state.survey(kind, number, dict(body))
             return 200, self.state.surveys.get((kind, number), {})
         if part not in SUBLISTS:
             raise Refused(404, {"detail": "Not found."})
         ids = self.state.links.setdefault((kind, number, part), [])
-        other = part
+        other = SUBLISTS[part]
         if self.command == "GET":
             return 200, self._list([self._shown(other, each) for each in ids])
         if body["id"] not in self.state.objects[other]:

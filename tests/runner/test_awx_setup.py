@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import re
@@ -25,6 +26,9 @@ NOT_FOR_AWX = {
     "csi_tour": "it is for somebody who looks at it for the first time",
     "demo": "it is for somebody who looks at it for the first time",
 }
+
+NODES = "workflow_job_template_nodes"
+STATS = "ansible.builtin.set_stats"
 
 
 class Unsafe(yaml.SafeLoader):
@@ -77,7 +81,7 @@ def test_awx_is_set_up_once_and_what_somebody_changed_comes_back(collections: st
         configure(server, collections, tmp_path)
         for template in VARIABLES["awx_job_templates"]:
             number = state.named("job_templates", template["name"])["id"]
-            assert state.surveys["job_templates", number]["spec"] == template["survey"]
+            assert state.surveys.get(("job_templates", number), {"spec": []})["spec"] == template["survey"]
         assert state.named("schedules", "Restore points: checklist, every morning")["enabled"] is True
 
         before = len(state.changes)
@@ -98,6 +102,49 @@ def test_every_playbook_has_a_job_template_or_is_not_meant_for_awx() -> None:
     assert all(f"`{name}`" in page for name in NOT_FOR_AWX)
 
 
+MINE = {"awx_upgrade_template": "Restore points: upgrade with a way back"}
+
+
+def test_the_workflow_has_its_nodes_and_edges_once(collections: str, tmp_path: pathlib.Path) -> None:
+    with AwxServer(PLAYBOOKS) as server:
+        state = server.state
+        for name in ("checklist", "hosts together", "how all hosts are", "upgrade with a way back"):
+            (template,) = (each for each in VARIABLES["awx_job_templates"] if each["name"] == f"Restore points: {name}")
+            number = state.add("job_templates", {**template, "playbook": f"playbooks/{template['playbook']}.yml"})["id"]
+            state.survey("job_templates", number, {"name": name, "description": "", "spec": template["survey"]})
+        state.add("inventories", {"name": VARIABLES["awx_inventory"]["name"]})
+        options = ["--tags", "workflow", "-e", json.dumps(MINE)]
+        assert configure(server, collections, tmp_path, *options) == "1"
+        edges = {
+            (state.objects[NODES][start]["identifier"], part, state.objects[NODES][end]["identifier"])
+            for (kind, start, part), ends in state.links.items()
+            if kind == NODES
+            for end in ends
+        }
+        assert edges == {
+            ("check", "success_nodes", "take"),
+            ("take", "success_nodes", "upgrade"),
+            ("upgrade", "success_nodes", "verify"),
+            ("upgrade", "failure_nodes", "roll back"),
+            ("verify", "success_nodes", "commit"),
+            ("verify", "failure_nodes", "roll back"),
+        }
+        (workflow,) = state.objects["workflow_job_templates"]
+        assert state.surveys["workflow_job_templates", workflow]["spec"] == VARIABLES["awx_workflow"]["survey"]
+        before = len(state.changes)
+        assert configure(server, collections, tmp_path, *options) == "0"
+        assert state.changes[before:] == []
+
+
+def test_no_artifact_of_a_restore_point_is_called_as_a_variable_that_the_next_job_reads() -> None:
+    """AWX gives artifacts to the next job of a workflow as extra variables, which win over all others."""
+    told = (CHECKOUT / "roles" / "restore_point" / "tasks" / "tell.yml").read_text(encoding="utf-8")
+    (stats,) = (task["ansible.builtin.set_stats"]["data"] for task in yaml.safe_load(told) if STATS in task)
+    specs = (CHECKOUT / "roles" / "restore_point" / "meta" / "argument_specs.yml").read_text(encoding="utf-8")
+    variables = set(yaml.safe_load(specs)["argument_specs"]["main"]["options"])
+    assert set(stats) & variables == set()
+
+
 def header(playbook: str) -> str:
     """Return the comment at the top of a playbook, in which its variables stand."""
     text = (CHECKOUT / "playbooks" / f"{playbook}.yml").read_text(encoding="utf-8")
@@ -106,7 +153,8 @@ def header(playbook: str) -> str:
 
 def defaults(playbook: str, variable: str) -> set[str]:
     """Return the literal defaults that a playbook has for a variable, as text; empty where it reads it without any."""
-    text = (CHECKOUT / "playbooks" / f"{playbook}.yml").read_text(encoding="utf-8")
+    files = [CHECKOUT / "playbooks" / f"{playbook}.yml", *(CHECKOUT / "playbooks" / "tasks").glob(f"{playbook}_*.yml")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in files)
     assert re.search(rf"\b{variable}\b", re.sub(r"(?m)^#.*$", "", text)), f"{playbook} does not read {variable}"
     found = re.findall(rf"\b{variable} \| default\('?([^'(),]*)'?(?:, true)?\)", text)
     return {value for value in found if value not in ("", "omit", "[]")}

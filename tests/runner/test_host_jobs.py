@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pathlib
 import sys
+from typing import Any
 
 from .host import Host
 from .jobs import LOCAL, Controller
@@ -19,7 +20,7 @@ def agent(host: Host) -> list[str]:
 
 
 def test_a_drill_is_foretold_then_made_and_one_that_fails_names_its_host(controller: Controller, host: Host) -> None:
-    hosts = {"localhost": LOCAL, "web": {**LOCAL, "drill_agent": agent(host)}}
+    hosts: dict[str, dict[str, Any]] = {"localhost": LOCAL, "web": {**LOCAL, "drill_agent": agent(host)}}
     survey = {"target": "web", "drill_policies": " nightly,", "drill_wait": "60", "drill_become": "false"}
     foretold = controller.play("drill", survey, hosts=hosts, check=True).well()
     assert (foretold.changed, foretold.artifacts["drill_failed_hosts"]) == (0, [])
