@@ -141,7 +141,11 @@ def test_keep_rules_of_restic_are_taken_as_they_are_or_refused_one_by_one(rules)
     sound = {
         name
         for name, value in rules.items()
-        if name in RESTIC_KEEP and name != "within" and type(value) is int and value >= 1
+        if name in RESTIC_KEEP
+        and name != "within"
+        and isinstance(value, int)
+        and not isinstance(value, bool)
+        and value >= 1
     }
     try:
         (found,) = parsed({**RESTIC, "keep": rules})
