@@ -203,9 +203,9 @@ def ansible_tests() -> list[str]:
 def units_matrix(session: nox.Session, series: str) -> None:
     """Run ansible-test units on one ansible-core.
 
-    With the newest one all tests run, on every Python there is that it supports. With an older one only those do whose
-    subjects import ansible, on its oldest and its newest Python: to the others it makes no difference, and what Pythons
-    differ in shows with the newest core.
+    With the newest one all tests run on the oldest and the newest Python there is that it supports, and on those between
+    only the tests whose subjects import ansible. With an older one only those do, on its oldest and its newest Python:
+    to the others it makes no difference. What Pythons differ in shows at the ends.
     """
     core = core_called(series)
     if core.python is None:
@@ -219,11 +219,12 @@ def units_matrix(session: nox.Session, series: str) -> None:
         session.log(f"left out, for they are not on this machine: Python {', '.join(missing)}")
     everything = core == newest_core()[0]
     with staged() as collection:
-        for python in pythons if everything or len(pythons) < 3 else (pythons[0], pythons[-1]):
-            words = f"ansible-core {core.series} with Python {python.series}"
-            session.log(f"{words}: {'all unit tests' if everything else 'the unit tests that need ansible'}")
+        ends = (pythons[0], pythons[-1])
+        for python in pythons if everything or len(pythons) < 3 else ends:
+            words, whole = f"ansible-core {core.series} with Python {python.series}", everything and python in ends
+            session.log(f"{words}: {'all unit tests' if whole else 'the unit tests that need ansible'}")
             command = ["ansible-test", "units", "--local", "--python", python.series]
-            selected = session.posargs or ([] if everything else ansible_tests())
+            selected = session.posargs or ([] if whole else ansible_tests())
             run(session, collection, tools, *command, *selected, env={"PATH": path})
 
 
