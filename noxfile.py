@@ -203,9 +203,9 @@ def ansible_tests() -> list[str]:
 def units_matrix(session: nox.Session, series: str) -> None:
     """Run ansible-test units on one ansible-core.
 
-    With the newest one all tests run on the oldest and the newest Python there is that it supports, and on those between
-    only the tests whose subjects import ansible. With an older one only those do, on its oldest and its newest Python:
-    to the others it makes no difference. What Pythons differ in shows at the ends.
+    With the newest one all tests run on the oldest and the newest Python there is that it supports, and on those
+    between only the tests whose subjects import ansible. With an older one only those do, on its oldest and its newest
+    Python: to the others it makes no difference. What Pythons differ in shows at the ends.
     """
     core = core_called(series)
     if core.python is None:
