@@ -20,7 +20,7 @@ import subprocess
 import sys
 from typing import Any
 
-from ansible.module_utils import basic
+from ansible.module_utils import _internal, basic
 from ansible.module_utils.common import warnings
 
 from ansible_collections.restorepoint.core.plugins.module_utils.bridge import btrfs, hostpath
@@ -93,12 +93,15 @@ def _run(entry: Any, text: str) -> Result:
     handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     printed = io.StringIO()
+    # A module puts its warnings into its result; where a test has loaded what the control node has, they would be shown.
+    is_controller, _internal.is_controller = _internal.is_controller, False
     basic._ANSIBLE_ARGS, basic._ANSIBLE_PROFILE = text.encode("utf-8", "surrogateescape"), "legacy"
     try:
         with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
             entry()
     finally:
         basic._ANSIBLE_ARGS = None
+        _internal.is_controller = is_controller
         # Ansible collects warnings for the length of a process.
         warnings._global_warnings.clear()
         for each, handler in handlers.items():
