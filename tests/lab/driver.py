@@ -93,7 +93,7 @@ def _run(entry: Any, text: str) -> Result:
     handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     printed = io.StringIO()
-    # A module puts its warnings into its result; where a test has loaded what the control node has, they would be shown.
+    # A module has its warnings in its result; where a test has loaded what the control node has, they would be shown.
     is_controller, _internal.is_controller = _internal.is_controller, False
     basic._ANSIBLE_ARGS, basic._ANSIBLE_PROFILE = text.encode("utf-8", "surrogateescape"), "legacy"
     try:
