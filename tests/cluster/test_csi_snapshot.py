@@ -328,7 +328,8 @@ def test_workloads_that_a_killed_return_left_stopped_come_back_when_it_is_called
             result = shop.run(pvc=["db"], state="rolled_back", call_off=True)
         except Failed as error:
             # What it had sent beside that has arrived as well: then it can only be completed.
-            assert "its swap has begun" in str(error)
+            if "its swap has begun" not in str(error):
+                raise
             result = shop.cluster.call(ACTS, stop_workloads=True, **options)
         assert result["changed"]
         assert [each["name"] for each in result["workloads"]] == ["web"]
