@@ -477,8 +477,19 @@ class Lab:
         assert out.strip(), err
         return driver.judged(out)
 
-    def dies(self, proxy: Proxy, module: str, /, *, at: int, after: bool, verb: str = "", **options: Any) -> bool:
-        """Run a module that is killed before or after its ``at``-th request that writes (or of ``verb``).
+    def dies(
+        self,
+        proxy: Proxy,
+        module: str,
+        /,
+        *,
+        at: int,
+        after: bool,
+        verb: str = "",
+        path: str = "^(?!.*accessreviews)",  # a review of rights writes nothing
+        **options: Any,
+    ) -> bool:
+        """Run a module that is killed before or after its ``at``-th request that writes (or of ``verb``) to ``path``.
 
         False means that it ended by itself, having made fewer: so a loop over ``at`` reaches every step.
         """
@@ -493,8 +504,7 @@ class Lab:
 
         proxy.heal()
         for each in sorted(verbs):
-            # A review of rights writes nothing.
-            proxy.tell("call", verb=each, path="^(?!.*accessreviews)", times=proxy.EVER, after=after, function=kill)
+            proxy.tell("call", verb=each, path=path, times=proxy.EVER, after=after, function=kill)
         try:
             running.append(self.start(module, kubeconfig=self.through(proxy), **options))
             ended = self.finished(running[0])

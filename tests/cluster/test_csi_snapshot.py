@@ -322,15 +322,11 @@ def test_workloads_that_a_killed_return_left_stopped_come_back_when_it_is_called
         at = 1
         while shop.api.get(path)["spec"]["replicas"] == 2:
             shop.run(pvc=["db"], state="rolled_back", call_off=True)
-            assert shop.cluster.dies(proxy, ACTS, at=at, after=True, stop_workloads=True, **options)
+            # How much it writes before differs from run to run, and what comes after the stop may not be met.
+            stops = {"path": "/deployments/", "at": at, "after": True, "stop_workloads": True}
+            assert shop.cluster.dies(proxy, ACTS, **stops, **options)
             at += 1
-        try:
-            result = shop.run(pvc=["db"], state="rolled_back", call_off=True)
-        except Failed as error:
-            # What it had sent beside that has arrived as well: then it can only be completed.
-            if "its swap has begun" not in str(error):
-                raise
-            result = shop.cluster.call(ACTS, stop_workloads=True, **options)
+        result = shop.run(pvc=["db"], state="rolled_back", call_off=True)
         assert result["changed"]
         assert [each["name"] for each in result["workloads"]] == ["web"]
         assert shop.api.get(path)["spec"]["replicas"] == 2
