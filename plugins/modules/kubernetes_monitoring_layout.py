@@ -21,6 +21,7 @@ description:
 extends_documentation_fragment:
   - restorepoint.core.attributes.state
   - restorepoint.core.kubernetes
+  - restorepoint.core.pods
 attributes:
   idempotent:
     support: full
@@ -41,38 +42,6 @@ options:
     type: list
     elements: dict
     default: []
-  agent:
-    description: The agent, C(restorepoint.pyz), on the host that runs the module. Needed unless all is to go.
-    type: path
-  namespace:
-    description: Where the jobs run, and the Deployment with them. It is made where it is missing, and never removed.
-    type: str
-    default: restorepoint
-  image:
-    description: An image with Python 3.9 or newer and a time zone database. Needed unless all is to go.
-    type: str
-  image_pull_policy:
-    description: When the image is fetched.
-    type: str
-    choices: [Always, IfNotPresent, Never]
-    default: IfNotPresent
-  image_pull_secrets:
-    description: Names of Secrets in O(namespace) with which the image is fetched.
-    type: list
-    elements: str
-    default: []
-  resources:
-    description: What the container requests and may use, as in a pod.
-    type: dict
-    default: {}
-  tolerations:
-    description: Taints that the pod tolerates, as in a pod.
-    type: list
-    elements: dict
-    default: []
-  priority_class:
-    description: The PriorityClass of the pod.
-    type: str
   instance:
     description:
       - The label C(instance) of all series that the ServiceMonitor scrapes. The pod's address would be another one with
