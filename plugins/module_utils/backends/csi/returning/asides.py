@@ -19,6 +19,7 @@ from ....core.names import aside_name
 from ....core.snapshot import Snapshot, timestamp
 from ..objects import AS_SOURCE, annotations_of, labels_of, quantity, status_of
 from . import journal as j
+from . import steps
 from .journal import Journal, Kept
 
 PROTECTION = "kubernetes.io/pvc-protection"
@@ -90,7 +91,7 @@ def _survey(
     faults: Sequence[str],
     taking: Sequence[str],
 ) -> Survey:
-    asides = sorted((as_snapshot(each, volume) for each, volume in kept), key=lambda each: each.order)
+    asides = sorted((as_snapshot(each, volume, claim) for each, volume in kept), key=lambda each: each.order)
     bound = ((claim or {}).get("spec") or {}).get("volumeName")
     blockers: list[Blocker] = []
     returned: Mapping[str, int] = {}
@@ -178,8 +179,8 @@ def new_aside(at: int, taken: Iterable[str]) -> str:
     return name
 
 
-def as_snapshot(kept: Kept, volume: Object) -> Snapshot:
-    """Return an aside in the common form."""
+def as_snapshot(kept: Kept, volume: Object, claim: Object | None) -> Snapshot:
+    """Return an aside in the common form. ``claim`` is what has the name of its claim now."""
     spec, phase = volume.get("spec") or {}, str(status_of(volume).get("phase") or "")
     size = quantity((spec.get("capacity") or {}).get("storage"))
     going = (volume["metadata"].get("deletionTimestamp"), spec.get("persistentVolumeReclaimPolicy") != "Retain")
@@ -201,6 +202,6 @@ def as_snapshot(kept: Kept, volume: Object) -> Snapshot:
         size_bytes=size,
         referenced_bytes=size,
         ready=not any(going),
-        in_use="a claim is bound to it" if phase == "Bound" else None,
+        in_use="a claim is bound to it" if steps.is_taken(volume, kept.namespace, kept.claim, claim) else None,
         extra=extra,
     )

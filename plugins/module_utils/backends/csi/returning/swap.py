@@ -24,7 +24,7 @@ from ....deadline import Deadline
 from ....kube import KubeClient
 from ....kube_login import KubeError
 from ....kube_resources import VOLUMES
-from ..objects import annotations_of, capacity, labels_of, quantity, status_of
+from ..objects import annotations_of, capacity, labels_of, quantity
 from ..watching import Waiter
 from . import asides, changes, steps
 from . import journal as j
@@ -490,7 +490,7 @@ class Swap:
     def purge(self, wanted: Sequence[tuple[str, str]]) -> list[Outcome]:
         """Remove asides, each a claim's name and the aside's, and wait until their volumes are gone."""
         try:
-            self._world.look_at_volumes()
+            self._world.look()
             volumes = [self._kept(claim).get(name, (0, None))[1] for claim, name in wanted]
         except RestorePointError as error:
             return [error for _unused in wanted]
@@ -507,7 +507,7 @@ class Swap:
         if volume is None:
             return {"volume": None}
         name = str(volume["metadata"]["name"])
-        if status_of(volume).get("phase") == "Bound":
+        if steps.is_taken(volume, self._namespace, wanted[0], self._world.claims.get(wanted[0])):
             return RestorePointError(attempt, f"a claim is bound to its volume {name}", "remove that claim first")
         try:
             self._client.patch(attempt, VOLUMES, None, name, changes.purge(volume))

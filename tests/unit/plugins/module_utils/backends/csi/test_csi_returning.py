@@ -371,6 +371,33 @@ def test_asides_are_removed_by_name_and_waited_for() -> None:
     assert shop.cluster.data_of("data") == "snapshot data-s1"
 
 
+def test_an_aside_that_is_called_bound_a_moment_longer_than_it_is_can_be_removed() -> None:
+    shop = Shop()
+    assert raised(shop.swap().carry_out(shop.returns())) == []
+    shop.cluster.rests = True
+    merge(shop.cluster.objects[(VOLUMES.plural, None, "pv-data")], {"status": {"phase": "Bound"}})
+    (aside,) = shop.survey("data").asides
+    assert (aside.in_use, aside.extra["phase"]) == (None, "Bound")
+    shop.cluster.rests, shop.cluster.precious = False, set()
+    assert shop.swap().purge([("data", aside.name)]) == [{"volume": "pv-data"}]
+
+
+def test_an_aside_that_somebody_has_bound_is_in_use_and_not_removed() -> None:
+    shop = Shop()
+    assert raised(shop.swap().carry_out(shop.returns())) == []
+    reference = {"namespace": NAMESPACE, "name": "other", "uid": "uid-of-other"}
+    shop.cluster.rests = True
+    merge(
+        shop.cluster.objects[(VOLUMES.plural, None, "pv-data")],
+        {"spec": {"claimRef": reference}, "status": {"phase": "Bound"}},
+    )
+    (aside,) = shop.survey("data").asides
+    assert aside.in_use == "a claim is bound to it"
+    (outcome,) = shop.swap().purge([("data", aside.name)])
+    assert "a claim is bound to its volume pv-data; remove that claim first." in str(outcome)
+    assert len(shop.with_data("old data")) == 1
+
+
 # What stands in the way
 
 
