@@ -14,6 +14,7 @@ from typing import Any, Callable, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
+from .. import compiled_once  # noqa: F401 - before all that follows, for what it does
 from ..backends.lvm.backend import LvmBackend
 from ..backends.lvm.info import describe
 from ..backends.lvm.names import check_new_lv, parse_volume
