@@ -121,7 +121,7 @@ def test_a_drill_restores_a_claim_beside_it_checks_what_lies_there_and_removes_i
     cluster.claim(namespace, "db", {"a": "one"})
     cluster.call("csi_snapshot", namespace=namespace, pvc=["db"], name="before", kubeconfig=str(cluster.kubeconfig))
     cluster.write(namespace, "db", {"a": "damaged"})
-    survey = {"csi_namespace": namespace, "csi_claims": " db,", "csi_selector": "", "restore_point": "", "csi_owner": ""}
+    survey = {"csi_namespace": namespace, "csi_claims": " db,", "restore_point": "", "csi_owner": ""}
     foretold = play("csi_drill", survey, check=True).well()
     (each,) = foretold.artifacts["csi_drilled"]
     assert (foretold.changed, each["target"], each["name"]) == (0, f"csi:{namespace}/db", "before")
