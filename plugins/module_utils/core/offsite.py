@@ -14,9 +14,12 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
 from .errors import InvalidInput
+
+if TYPE_CHECKING:
+    from .retention import RetentionPolicy
 
 #: How bookmarks that exports make begin. They hold the destination's name, and the snapshot's.
 BOOKMARK = "restorepoint-export."
@@ -31,6 +34,7 @@ class Destination:
     """Where a policy exports to: one of ``KINDS`` in engine/exports.py. ``params`` has the keys of its kind.
 
     ``backends`` are those whose targets go there. ``bandwidth`` is in bytes a second, None where there is no limit.
+    ``retention`` says which copies stay in a ZFS destination; None where all of them do.
     """
 
     kind: str
@@ -39,6 +43,7 @@ class Destination:
     bandwidth: int | None = None
     idle: bool = True
     params: Mapping[str, Any] = field(default_factory=dict)
+    retention: RetentionPolicy | None = None
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, Protocol
+from typing import TYPE_CHECKING, Any, Callable, Protocol
 
 from ..core.offsite import Destination
 from ..core.units import parse_size
+
+if TYPE_CHECKING:
+    from ..core.retention import RetentionPolicy
 
 COMPRESSIONS = ("zstd", "lz4", "gzip", "none")
 #: What each kind of destination takes, and why it does not take the others.
@@ -29,6 +32,8 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,22}")
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _SHARE = re.compile(r"[0-9]+(\.[0-9]+)?%|[0-9]+/[0-9]+|[0-9]+[KMGT]")
+#: What goes with ``keep`` in a ZFS destination, as in a policy.
+_BESIDE_KEEP = ("min_keep", "min_age", "max_delete", "require_recent")
 #: Keep rules of ours that `restic forget` has as well, and its word for each.
 RESTIC_KEEP = {each: f"--keep-{each}" for each in ("last", "hourly", "daily", "weekly", "monthly", "yearly", "within")}
 
@@ -79,6 +84,7 @@ _KEYS: dict[str, dict[str, _Key]] = {
         "ssh": _Key(Mapping, "a mapping"),
         "newest_only": _Key(bool, "true or false", False),
         "properties": _Key(bool, "true or false", True),
+        "keep": _Key(Mapping, "a mapping"),
     },
     "file": {
         "path": _Key(str, "a path", required=True),
@@ -102,12 +108,17 @@ _KEYS: dict[str, dict[str, _Key]] = {
 }
 
 
-def destinations(readers: Sequence[Reader], backends: Sequence[str]) -> tuple[Destination, ...]:
-    """Return the destinations of a policy whose targets are of these backends; faults go to the readers."""
+def destinations(
+    readers: Sequence[Reader], backends: Sequence[str], rules: Callable[[Any], RetentionPolicy | None]
+) -> tuple[Destination, ...]:
+    """Return the destinations of a policy whose targets are of these backends; faults go to the readers.
+
+    ``rules`` reads keep rules as those of the policy are read.
+    """
     found: list[Destination] = []
     for read in readers:
         before = len(read.faults)
-        made = _destination(read, backends)
+        made = _destination(read, backends, rules)
         if made is not None and made.name in [each.name for each in found]:
             read.fault("name", f"another destination is called {made.name!r} already")
         if made is not None and len(read.faults) == before:
@@ -115,14 +126,16 @@ def destinations(readers: Sequence[Reader], backends: Sequence[str]) -> tuple[De
     return tuple(found)
 
 
-def _destination(read: Reader, backends: Sequence[str]) -> Destination | None:
+def _destination(
+    read: Reader, backends: Sequence[str], rules: Callable[[Any], RetentionPolicy | None]
+) -> Destination | None:
     kind = read.get("kind", str, "", "a text")
     if kind not in KINDS:
         if read.sound:
             words = f"there is no kind {kind!r}" if kind else "it is missing"
             read.fault("kind", f"{words}; there are {', '.join(KINDS)}")
         return None
-    read.only((*_COMMON, *_KEYS[kind]))
+    read.only((*_COMMON, *_KEYS[kind], *(_BESIDE_KEEP if kind == "zfs" else ())))
     name = read.get("name", str, kind, "a text")
     if not _NAME.fullmatch(name):
         read.fault("name", "it has to be 1 to 23 characters of a-z, 0-9 and '-', beginning with a letter")
@@ -139,7 +152,22 @@ def _destination(read: Reader, backends: Sequence[str]) -> Destination | None:
         bandwidth=bandwidth,
         idle=read.get("idle", bool, True, "true or false"),
         params=params,
+        retention=_retention(read, rules) if kind == "zfs" else None,
     )
+
+
+def _retention(read: Reader, rules: Callable[[Any], RetentionPolicy | None]) -> RetentionPolicy | None:
+    """Return which copies stay in a ZFS destination, None where all of them do."""
+    if read.data.get("keep") is None:
+        for name in _BESIDE_KEEP:
+            if read.data.get(name) is not None:
+                read.fault(name, "without keep nothing is ever removed there, so there is nothing to limit")
+        return None
+    before = len(read.faults)
+    found = rules(read)
+    if found is not None and found.has_no_rule and len(read.faults) == before:
+        read.fault("keep", "it has no rule; leave it out to keep everything")
+    return found
 
 
 def _params(read: Reader, keys: Mapping[str, _Key]) -> dict[str, Any]:

@@ -59,10 +59,14 @@ class Kept:
 
 
 class Repository:
-    """A destination of kind restic, for one policy. Raises InvalidInput for files that cannot be used."""
+    """A destination of kind restic, for one policy. Raises InvalidInput for files that cannot be used.
 
-    def __init__(self, destination: Destination, policy: str) -> None:
+    ``read_only``: nothing is written to it, not even a lock.
+    """
+
+    def __init__(self, destination: Destination, policy: str, read_only: bool = False) -> None:
         self.destination = destination
+        self._read_only = read_only
         self.policy = policy
         params = destination.params
         self.host = params["host"] or os.uname().nodename
@@ -84,6 +88,7 @@ class Repository:
         limit = self.destination.bandwidth
         kib = str(max(1, (limit or 0) // 1024))
         limits = [f"--limit-upload={kib}", f"--limit-download={kib}"] if limit else []
+        limits += ["--no-lock"] if self._read_only else []
         # What is as short as a port is no secret, and hiding it would make messages unreadable.
         secrets = [each for each in self._secrets if len(each) > 5 and each not in _base_environment().values()]
         try:
@@ -109,6 +114,8 @@ class Repository:
         except ToolError as error:
             if not self.destination.params["init"] or not _NO_REPOSITORY.search(error.reason):
                 raise
+        if self._read_only:
+            return []
         self._run("init", attempt=f"make the repository of {self.destination.name}")
         return []
 
@@ -149,7 +156,10 @@ class Repository:
         return {"bytes": int(summary["total_bytes_processed"]), "added": int(summary["data_added"])}
 
     def forget(self, targets: Sequence[str], rules: Mapping[str, str]) -> int:
-        """Let go of what the keep rules of the destination do not keep; return how many went. Only of this policy."""
+        """Let go of what the keep rules of the destination do not keep; return how many went. Only of this policy.
+
+        Where it is read only, they would go.
+        """
         keep = self.destination.params["keep"]
         if not keep:
             return 0
@@ -159,8 +169,9 @@ class Repository:
             attempt = f"forget old restore points of {target} in {self.destination.name}"
             tags = self._tags(target=target)
             named = ["--host", self.host, "--tag", tags, "--group-by", "host"]
-            gone += parse_forgotten(self._run("forget", "--json", *named, *words, attempt=attempt).stdout, attempt)
-        if gone and self.destination.params["prune"]:
+            words_of = [*named, *words, *(["--dry-run"] if self._read_only else [])]
+            gone += parse_forgotten(self._run("forget", "--json", *words_of, attempt=attempt).stdout, attempt)
+        if gone and self.destination.params["prune"] and not self._read_only:
             self._run("prune", attempt=f"prune the repository of {self.destination.name}", timeout=LONG)
         return gone
 
