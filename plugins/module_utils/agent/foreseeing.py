@@ -16,7 +16,7 @@ from typing import Any, Callable
 
 from ..core.copies import signed, unsigned, with_those_to_come
 from ..core.errors import RestorePointError
-from ..core.offsite import Destination, Point, steps_for_files
+from ..core.offsite import Destination, Point, bookmarked, steps_for_files
 from ..core.snapshot import Snapshot
 from ..engine.exports import RESTIC_KEEP
 from ..engine.policy import Policy
@@ -123,6 +123,7 @@ class Foreseeing:
         arriving = [each for name in coming for each in found.own if each.name == name]
         nobodys = [each.name for each in unsigned(listed, found.own)]
         copies = with_those_to_come(signed(listed, nobodys, policy), arriving)
+        copying.known = _known_after(copying, copies)
         plan = copying.plan(copies, policy, self._now())
         self.warnings += copying.warnings(copies, plan, policy)
         for each in plan.decisions:
@@ -165,3 +166,13 @@ def _up_to(listed: Sequence[Snapshot], base: Point | None) -> list[Snapshot]:
     """Return what --force leaves: nothing that is newer than what the first stream starts from."""
     kept = [each for each in listed if base is not None and str(each.extra["guid"]) == base.guid]
     return [each for each in listed if kept and each.sequence <= kept[0].sequence]
+
+
+def _known_after(copying: Copying, copies: Sequence[Snapshot]) -> list[Point]:
+    """Return the bookmarks at the source after an export: that of this destination moves to the newest copy, if own."""
+    newest = max(copies, key=lambda each: each.sequence, default=None)
+    own = {str(each.extra["guid"]) for each in copying.found.own}
+    if newest is None or str(newest.extra["guid"]) not in own:
+        return copying.known
+    name = copying.destination.name
+    return [each for each in copying.known if (bookmarked(each.name) or ("",))[0] != name]
