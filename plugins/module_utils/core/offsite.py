@@ -264,6 +264,29 @@ def _part(data: Mapping[str, Any]) -> Part:
     return part
 
 
+# -- restic ------------------------------------------------------------------------------------------------------------
+
+
+def restic_line(words: Iterable[str]) -> str:
+    """Return a command as restic takes one: a text that it splits at blanks, with quotes around whole words.
+
+    It is no shell's: quotes inside of a word split it, and a backslash takes the quote after it along (restic,
+    internal/backend/shell_split.go). Raises InvalidInput for a word that cannot be told to it.
+    """
+    return " ".join(map(_restic_word, words))
+
+
+def _restic_word(word: str) -> str:
+    if word and not re.search(r"""[\s'"\\]""", word):
+        return word
+    for quote in ("'", '"'):
+        if word and quote not in word and not word.endswith("\\"):
+            return f"{quote}{word}{quote}"
+    raise InvalidInput(
+        f"hand {word!r} to restic", "restic cannot read such a word", "leave out what is no letter, or use a script"
+    )
+
+
 # -- what the agent tells ----------------------------------------------------------------------------------------------
 
 

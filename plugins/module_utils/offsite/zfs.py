@@ -61,7 +61,7 @@ class Side(Zfs):
         """Return the command that runs these words there. sshd hands one text to a shell, so each word is quoted."""
         if self.ssh is None:
             return list(words)
-        return [*_ssh(self.ssh), shlex.join([*_REMOTE, *words])]
+        return [*ssh_command(self.ssh), shlex.join([*_REMOTE, *words])]
 
     def run_program(
         self,
@@ -146,8 +146,11 @@ class Side(Zfs):
                 known.remove(each)
 
 
-def _ssh(ssh: Mapping[str, Any]) -> list[str]:
-    """Return the beginning of a command on another host: nobody is asked, and its key has to be known."""
+def ssh_command(ssh: Mapping[str, Any]) -> list[str]:
+    """Return the beginning of a command on another host: nobody is asked, and its key has to be known.
+
+    ``ssh`` has host, user, port, key_file and known_hosts, as far as they are given.
+    """
     words = ["ssh", "-T", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=30"]
     words += ["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=8", "-o", "ClearAllForwardings=yes"]
     if ssh.get("known_hosts"):

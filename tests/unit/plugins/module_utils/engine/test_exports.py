@@ -24,6 +24,9 @@ RESTIC = {"kind": "restic", "repository": "/mnt/restic", "password_file": "/etc/
 SSH = {"host": "nas.example.org", "user": "backup", "port": 2222, "key_file": "/k", "known_hosts": "/h"}
 
 
+SFTP = {**RESTIC, "repository": "sftp:backup@nas:/srv/restic"}
+
+
 def parsed(*destinations, targets=(ZFS_TARGET,)):
     policies = [{"name": "nightly", "targets": list(targets), "export": list(destinations)}]
     return parse_policies({"policies": policies})[0].exports
@@ -72,6 +75,22 @@ def test_a_time_zone_that_is_none_is_told_once():
     with pytest.raises(InvalidPolicies) as caught:
         parse_policies({"policies": [policy]})
     assert [each.place for each in caught.value.faults] == ["policies[0].timezone"]
+
+
+@pytest.mark.parametrize(
+    ("repository", "host", "user", "port"),
+    [
+        ("sftp:nas:/srv/restic", "nas", None, None),
+        ("sftp:backup@nas.example.org:restic/with:colon", "nas.example.org", "backup", None),
+        ("sftp://nas/restic", "nas", None, None),
+        ("sftp://backup@192.0.2.7:2222//srv/a repository", "192.0.2.7", "backup", 2222),
+    ],
+)
+def test_a_repository_over_sftp_names_its_host_as_restic_reads_it(repository, host, user, port):
+    (found,) = parsed({**SFTP, "repository": repository, "ssh": {"key_file": "/k"}})
+    assert found.params["sftp"] == {"host": host, "user": user, "port": port}
+    assert found.params["ssh"] == {"key_file": "/k", "known_hosts": None}
+    assert "sftp" not in parsed(RESTIC)[0].params
 
 
 def test_two_destinations_of_one_kind_need_names():
@@ -145,6 +164,13 @@ def test_what_no_destination_takes_is_told_the_way_that_it_has(target, words):
         ({**RESTIC, "password_command": ["pass"]}, "", "one of password_file and password_command"),
         ({**RESTIC, "password_file": None, "password_command": []}, "password_command", "a program with its arguments"),
         ({**RESTIC, "password_file": "p"}, "password_file", "absolute path"),
+        ({**RESTIC, "password_file": None, "password_command": ["p", "'\""]}, "password_command", "cannot read"),
+        ({**RESTIC, "ssh": {"key_file": "/k"}}, "ssh", "not reached over ssh"),
+        ({**SFTP, "ssh": {"host": "nas"}}, "ssh.host", "no such key; the keys are key_file, known_hosts"),
+        ({**SFTP, "ssh": {"key_file": "k"}}, "ssh.key_file", "absolute path"),
+        ({**SFTP, "ssh": {"key_file": "/a b"}}, "ssh.key_file", "blanks or signs"),
+        ({**SFTP, "repository": "sftp:-oProxyCommand=x:/a"}, "repository", "names no host"),
+        ({**SFTP, "repository": "sftp:nas"}, "repository", "names no host"),
         ({**RESTIC, "environment_file": "e"}, "environment_file", "absolute path"),
         ({**RESTIC, "check": "some"}, "check", "5%, 1/10 or 500M"),
         ({**RESTIC, "prune": True}, "prune", "nothing to prune"),
