@@ -25,7 +25,7 @@ from ..engine.desired import desired_state, not_negative
 from ..engine.spec import ASIDES_SPEC, KEEP_SPEC, SNAPSHOT_SPEC
 from .module import StateModule, clones_of, now
 from .showing import show
-from .spec import REQUIRED_IF_CLONES
+from .spec import FIELDS_SPEC, REQUIRED_IF_CLONES
 
 STATE_SPEC: dict[str, Any] = {
     **engine.TARGET_SPEC,
@@ -49,6 +49,7 @@ INFO_SPEC: dict[str, Any] = {
     "name": {"type": "str"},
     "sizes": {"type": "bool", "default": False},
     "verify": {"type": "bool", "default": False},
+    **FIELDS_SPEC,
 }
 
 

@@ -29,6 +29,7 @@ from .kubernetes import ARGUMENT_SPEC as KUBERNETES_SPEC
 from .kubernetes import connection_options
 from .module import StateModule, now
 from .showing import show
+from .spec import FIELDS_SPEC
 
 TARGET_SPEC: dict[str, Any] = {
     "namespace": {"type": "str", "required": True},
@@ -70,6 +71,7 @@ INFO_SPEC: dict[str, Any] = {
     **TARGET_SPEC,
     "name": {"type": "str"},
     "contents": {"type": "bool", "default": False},
+    **FIELDS_SPEC,
 }
 
 #: A return may be undone or called off without naming the snapshot.

@@ -26,7 +26,7 @@ from ..engine.desired import desired_state
 from ..engine.spec import ASIDES_SPEC, KEEP_SPEC, SNAPSHOT_SPEC
 from .module import StateModule, now
 from .showing import show
-from .spec import REQUIRED_IF_CLONES
+from .spec import FIELDS_SPEC, REQUIRED_IF_CLONES
 
 STATE_SPEC: dict[str, Any] = {
     **engine.TARGET_SPEC,
@@ -50,6 +50,7 @@ INFO_SPEC: dict[str, Any] = {
     **engine.TARGET_SPEC,
     "name": {"type": "str"},
     "used_by": {"type": "bool", "default": False},
+    **FIELDS_SPEC,
 }
 
 

@@ -22,11 +22,12 @@ from ..backends.zfs.info import describe
 from ..backends.zfs.options import ZfsOptions
 from ..core.backend import Backend, Desired
 from ..core.errors import InvalidInput
+from ..core.snapshot import FIELDS
 from ..engine import zfs as engine
 from ..engine.desired import desired_state
 from ..engine.spec import ASIDES_SPEC, KEEP_SPEC, SNAPSHOT_SPEC
 from .showing import show
-from .spec import REQUIRED_IF_CLONES
+from .spec import FIELDS_SPEC, REQUIRED_IF_CLONES
 
 STATE_SPEC: dict[str, Any] = {
     **engine.TARGET_SPEC,
@@ -53,6 +54,7 @@ INFO_SPEC: dict[str, Any] = {
     "holds": {"type": "bool", "default": False},
     "asides": {"type": "bool", "default": True},
     "tree": {"type": "bool", "default": True},
+    **FIELDS_SPEC,
 }
 
 _PROPERTY = re.compile(r"[a-z0-9:_.@#-]+")
@@ -94,6 +96,7 @@ def run_info() -> NoReturn:
             holds=params["holds"],
             asides=params["asides"],
             tree=params["tree"],
+            fields=params["fields"] or FIELDS,
         )
         return result, backend.warnings
 
