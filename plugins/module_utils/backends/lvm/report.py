@@ -242,7 +242,8 @@ def _volume(values: Mapping[str, Any]) -> Volume:
         created=values["lv_time"],
         tags=tags,
         thin_id=values["thin_id"] or 0,
-        active=values["lv_active"].startswith("active"),
+        # "active" in LVM 2.03.16, also with --binary; "1" in 2.03.31, where that is a flag as others are.
+        active=values["lv_active"] == "1" or values["lv_active"].startswith("active"),
         device=None if major is None or minor is None else f"{major}:{minor}",
         is_open=bool(values["lv_device_open"]),
         suspended=bool(values["lv_suspended"]),

@@ -47,6 +47,13 @@ def test_a_recorded_report_is_understood():
     assert report.groups["vg0"].extent == 4 << 20
 
 
+@pytest.mark.parametrize(
+    ("field", "active"), [("active", True), ("1", True), ("", False), ("0", False)], ids=["2.03.16", "2.03.31"] * 2
+)
+def test_a_volume_is_active_in_the_words_of_each_lvm(field, active):
+    assert parse_report(changed(lv_active=field)).volumes[0].active is active
+
+
 def test_a_volume_of_several_segments_is_one_volume():
     rows = [ROWS[0], {**ROWS[0], "segtype": "striped"}]
     assert len(parse_report(json.dumps({"report": [{"lv": rows}]})).volumes) == 1

@@ -46,11 +46,14 @@ def test_what_is_missing_is_read_as_recorded_and_nothing_else_is_taken_for_missi
     assert list(tool.missing_names("cannot open 'tank': permission denied\ninternal error: out of memory\n")) == []
 
 
-def test_a_recorded_line_becomes_a_snapshot():
-    (fields,) = tool.parse_table(recorded("snapshots"), listing._SNAPSHOT, "look")
+@pytest.mark.parametrize(
+    ("file", "created", "txg"), [("snapshots", 1795538078, 73), ("snapshots-2.3.9", 1795761962, 9)]
+)
+def test_a_recorded_line_becomes_a_snapshot(file, created, txg):
+    (fields,) = tool.parse_table(recorded(file), listing._SNAPSHOT, "look")
     row = listing._row(fields, "look")
     shown = row.snapshot()
-    assert (shown.target, shown.name, shown.created, shown.sequence) == ("two/c", "s1", 1795538078, 73)
+    assert (shown.target, shown.name, shown.created, shown.sequence) == ("two/c", "s1", created, txg)
     assert (shown.owner, shown.labels, shown.held, shown.in_use) == (None, {}, "2 holds", None)
 
 
