@@ -21,12 +21,12 @@ import pytest
 from ansible_collections.restorepoint.core.tests.guest.machine import Guest, Machine, Unavailable
 
 #: Lists all that is on the root and in /boot, with modes, owners and times, and a digest of each file, but for what a
-#: machine writes by itself while it runs and boots.
+#: machine writes by itself while it runs and boots, and for what tools/guest.py edits at each start.
 _LIST = r"""
 cd /
 list() {
     find . ./boot -xdev \( -path ./var/log -o -path ./var/lib/systemd -o -path './var/lib/restorepoint*' -o -path ./var/tmp \
-        -o -path ./tmp -o -path ./root/.ansible -o -path ./opt/restorepoint -o -path ./.restorepoints \) -prune -o "$@" | sort -z
+        -o -path ./tmp -o -path ./root/.ansible -o -path ./etc/lvm/lvm.conf -o -path ./opt/restorepoint -o -path ./.restorepoints \) -prune -o "$@" | sort -z
 }
 list -type d -printf '%p %m %U %G\0' | tr '\0' '\n'
 list ! -type d -printf '%p %y %m %U %G %s %T@ %l\0' | tr '\0' '\n'
@@ -45,6 +45,8 @@ _BREAK = """
     chown -R 1:1 /etc/lvm
     echo new > /usr/bin/new
     mv /etc/hosts /etc/hosts.old
+    # So much that the merge goes on when the initramfs is left.
+    dd if=/dev/urandom of=/usr/filler bs=1M count=400 conv=fsync
 """
 
 
@@ -92,6 +94,34 @@ def test_an_upgrade_that_breaks_a_root_on_lvm_is_returned_in_one_run_by_a_reboot
         assert machine.run("lvs", "-a", "--noheadings", "-o", "lv_name").split() == ["root"]
         again = machine.call("lvm_snapshot", volume="vg0/root", name="pre-upgrade", state="rolled_back", when_busy="defer")
         assert not again["changed"]
+
+
+def test_a_root_on_btrfs_is_returned_by_a_boot_and_its_old_content_can_be_pruned():
+    with booted("btrfs") as machine:
+        machine.script("mkdir /.restorepoints; mount -o subvolid=5 /dev/ubdb /mnt; btrfs -q subvolume create /mnt/@store;"
+                       "btrfs subvolume set-default /mnt/@; umount /mnt;"
+                       "echo '/dev/ubdb /.restorepoints btrfs subvol=@store 0 0' >> /etc/fstab; mount /.restorepoints")
+        target = {"subvolume": ["/"], "store": "/.restorepoints"}
+        before = machine.script(_LIST, timeout=600).splitlines()
+        assert machine.call("btrfs_snapshot", **target, name="pre-upgrade")["changed"]
+        machine.script("rm -r /etc/systemd /etc/fstab /usr/share/doc; echo new > /usr/bin/new")
+        given = {**target, "name": "pre-upgrade", "state": "rolled_back", "once": "job-1"}
+        returned = machine.call("btrfs_snapshot", **given).only
+        assert (returned["changed"], returned["reboot_required"]) == (True, True)
+        assert not machine.call("btrfs_snapshot", **given)["changed"]
+        assert machine.exists("/usr/bin/new")
+        machine.reboot()
+        assert machine.script(_LIST, timeout=600).splitlines() == before
+        # By name, as it was booted, and by default it is the same subvolume.
+        shown = machine.run("btrfs", "subvolume", "show", "/").splitlines()
+        (number,) = [line.split()[-1] for line in shown if line.strip().startswith("Subvolume ID:")]
+        assert machine.run("btrfs", "subvolume", "get-default", "/").split()[1] == number
+        assert not machine.call("btrfs_snapshot", **given)["changed"]
+        (aside,) = machine.call("btrfs_snapshot_info", **target)["asides"]
+        assert aside["name"] == returned["aside"]["name"]
+        pruned = {**target, "state": "pruned", "asides": {"max_age": "1s"}}
+        assert machine.call("btrfs_snapshot", **pruned)["changed"]
+        assert machine.call("btrfs_snapshot_info", **target)["asides"] == []
 
 
 def play(machine, folder, book, **variables):
