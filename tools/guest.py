@@ -281,7 +281,9 @@ class Guest:
             with open(self.folder / f"disk{number}", "wb") as disk:
                 disk.truncate(ROOT_DISK_BYTES if number == 1 and self.root != "plain" else DISK_BYTES)
         if self.root != "plain":
-            process = self._kernel("linux.uml", "root=/dev/ubda", "ro", self._plain(), "init=/usr/local/sbin/lay-root", f"ROOT={self.root}")
+            process = self._kernel(
+                "linux.uml", "root=/dev/ubda", "ro", self._plain(), "init=/usr/local/sbin/lay-root", f"ROOT={self.root}"
+            )
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(BOOT_SECONDS)
             if "lay-root: 0" not in self._said():
