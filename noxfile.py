@@ -37,6 +37,8 @@ from staging import INNER, linked, private_home, staged
 # nox mentions at each start that uv is not there, which nothing here uses.
 logging.getLogger().handlers[0].addFilter(lambda record: "uv binary" not in record.getMessage())
 ROOT = os.geteuid() == 0
+#: Units wait for deadlines more than they compute, so there are more processes than cores.
+WORKERS = str(2 * (os.cpu_count() or 1))
 #: No colours where nobody looks.
 PLAIN = {} if sys.stdout.isatty() else {"NO_COLOR": "1", "PY_COLORS": "0", "ANSIBLE_NOCOLOR": "true"}
 
@@ -223,7 +225,7 @@ def units_matrix(session: nox.Session, series: str) -> None:
         for python in pythons if everything or len(pythons) < 3 else ends:
             words, whole = f"ansible-core {core.series} with Python {python.series}", everything and python in ends
             session.log(f"{words}: {'all unit tests' if whole else 'the unit tests that need ansible'}")
-            command = ["ansible-test", "units", "--local", "--python", python.series]
+            command = ["ansible-test", "units", "--local", "--python", python.series, "--num-workers", WORKERS]
             selected = session.posargs or ([] if whole else ansible_tests())
             run(session, collection, tools, *command, *selected, env={"PATH": path})
 

@@ -32,6 +32,7 @@ PROGRAMS = {
     "rsync": "rsync",
     "setcap": "libcap2-bin",
     "setfacl": "acl",
+    "sshd": "openssh-server",
     "zsh": "zsh",
     "zstd": "zstd",
 }

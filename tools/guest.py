@@ -6,8 +6,9 @@
 
 It is an ordinary process. Its network is a namespace of its own, ssh reaches it by a ProxyCommand. It is built once for
 each version of the kernel and of tools/uml/, into the cache folder. RP_GUEST names one of several that run side by
-side. RP_GUEST_ROOT says on what its root filesystem lies: lvm (a thick volume, and /boot beside it) or btrfs (a
-subvolume) instead of a plain disk. It needs Debian, root and /dev/net/tun.
+side. RP_GUEST_SUITE=trixie makes it of another Debian than this machine's: its programs, and its OpenZFS in the kernel
+too, which stays this machine's. RP_GUEST_ROOT says on what the root of a guest of this machine's Debian lies: lvm (a
+thick volume, and /boot beside it) or btrfs (a subvolume) instead of a plain disk.
 
     guest.py build            build it where it is missing (cold 5 to 8 minutes)
     guest.py build-behind     the same, in the background: whoever needs it waits for it
@@ -133,26 +134,38 @@ def install_programs() -> None:
         run("apt-get", "install", "-qq", "--no-install-recommends", *missing)
 
 
-def release() -> tuple[str, str]:
-    """Return Debian's code name, and the mirror that this machine's apt uses for it."""
+def own_suite() -> str:
+    """Return the code name of this machine's Debian."""
     lines = pathlib.Path("/etc/os-release").read_text().splitlines()
-    suite = dict(line.split("=", 1) for line in lines if "=" in line)["VERSION_CODENAME"].strip('"')
+    return dict(line.split("=", 1) for line in lines if "=" in line)["VERSION_CODENAME"].strip('"')
+
+
+def chosen_suite() -> str:
+    """Return the code name of the guest's Debian: this machine's, or the one that RP_GUEST_SUITE names."""
+    return os.environ.get("RP_GUEST_SUITE") or own_suite()
+
+
+def mirror() -> str:
+    """Return the mirror that this machine's apt uses for its Debian."""
+    suite = own_suite()
     mirrors = run("apt-get", "indextargets", "--format", "$(REPO_URI)", f"Codename: {suite}").split()
     if not mirrors:
         run("apt-get", "update", "-qq")
         mirrors = run("apt-get", "indextargets", "--format", "$(REPO_URI)", f"Codename: {suite}").split()
-    return suite, mirrors[0]
+    return mirrors[0]
 
 
 def built() -> pathlib.Path:
     """Return the folder with the guest's parts (root.img, key), building them where they are missing."""
     require()
-    with locked("guest-build"):
+    with locked("guest-programs"):
         install_programs()
-        kernel = run("dpkg-query", "--show", "--showformat", "${Version}", "user-mode-linux")
-        recipe = b"".join(path.read_bytes() for path in sorted(RECIPE.iterdir()) if path.is_file())
-        name = hashlib.sha256(kernel.encode() + recipe).hexdigest()[:12]
-        folder = CACHE / "guest" / "built" / name
+    kernel = run("dpkg-query", "--show", "--showformat", "${Version}", "user-mode-linux")
+    recipe = b"".join(path.read_bytes() for path in sorted(RECIPE.iterdir()) if path.is_file())
+    other = "" if chosen_suite() == own_suite() else chosen_suite()
+    name = hashlib.sha256(kernel.encode() + other.encode() + recipe).hexdigest()[:12]
+    folder = CACHE / "guest" / "built" / name
+    with locked(f"guest-build-{name}"):
         if not (folder / "complete").exists():
             build(folder)
         (folder / "complete").touch()
@@ -164,8 +177,8 @@ def build(folder: pathlib.Path) -> None:
     print("Building the guest: 5 to 8 minutes, once.", flush=True)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    suite, mirror = release()
-    environ = {**settings(), "SUITE": suite, "MIRROR": mirror, "GUEST_IP": GUEST_IP, "HOST_IP": HOST_IP}
+    of = {"SUITE": chosen_suite(), "KERNEL_SUITE": own_suite(), "MIRROR": mirror()}
+    environ = {**settings(), **of, "GUEST_IP": GUEST_IP, "HOST_IP": HOST_IP}
     modules, key, image = folder / "modules", folder / "key", folder / "root.img"
     modules.mkdir()
     with open(folder / "log", "w") as log:
@@ -187,7 +200,9 @@ class Guest:
     """One guest, by its name. Its disks and its network are its own; its parts are shared and never written to."""
 
     def __init__(self, name: str | None = None, root: str | None = None) -> None:
-        self.name = name or os.environ.get("RP_GUEST") or "main"
+        name = name or os.environ.get("RP_GUEST") or "main"
+        suite = os.environ.get("RP_GUEST_SUITE")
+        self.name = f"{name}-{suite}" if suite else name
         self.root = root or os.environ.get("RP_GUEST_ROOT") or "plain"
         self.folder = CACHE / "guest" / "run" / self.name
         self.parts = pathlib.Path()

@@ -64,6 +64,35 @@ options:
     type: path
 """
 
+    FIELDS = r"""
+options:
+  fields:
+    description:
+      - Show only these fields of each snapshot and each aside, such as V(target), V(name) and V(created). Without this
+        option, or with an empty list, all are shown.
+      - Ansible looks at every value that a module returns. So a long list costs less with few fields.
+      - In RV(tree), each snapshot keeps its C(name) and its C(children), and of the rest what is among the fields.
+      - What other options add to a snapshot, and all else that the module returns, stays as it is.
+    type: list
+    elements: str
+    choices:
+      - backend
+      - target
+      - name
+      - created
+      - owner
+      - policy
+      - description
+      - labels
+      - size_bytes
+      - referenced_bytes
+      - parent
+      - ready
+      - held
+      - in_use
+      - extra
+"""
+
     KEEP = r"""
 options:
   keep:

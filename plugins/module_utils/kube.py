@@ -18,8 +18,8 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable, NoReturn, TypeVar
 
+from . import kube_resources as api
 from .kube_login import KubeError, Login, log_in
-from .kube_resources import REVIEWS, Resource
 
 #: Seconds to wait for a connection, and for an answer to go on.
 CONNECT_TIMEOUT = 10.0
@@ -56,7 +56,7 @@ class Access:
     """One thing a caller may need to be allowed: a verb on a kind, in a namespace or everywhere, of a name or any."""
 
     verb: str
-    resource: Resource
+    resource: api.Resource
     namespace: str | None = None
     name: str | None = None
     subresource: str | None = None
@@ -106,7 +106,7 @@ class KubeClient:
     def get(
         self,
         attempt: str,
-        resource: Resource,
+        resource: api.Resource,
         namespace: str | None = None,
         name: str = "",
         subresource: str | None = None,
@@ -123,7 +123,7 @@ class KubeClient:
         return self._repeated(attempt, call, lambda: self._ask(call))
 
     def find(
-        self, attempt: str, resource: Resource, namespace: str | None = None, name: str = ""
+        self, attempt: str, resource: api.Resource, namespace: str | None = None, name: str = ""
     ) -> dict[str, Any] | None:
         """Return one object, None where there is none. See get."""
         try:
@@ -136,7 +136,7 @@ class KubeClient:
     def list_objects(
         self,
         attempt: str,
-        resource: Resource,
+        resource: api.Resource,
         namespace: str | None = None,
         selector: str | None = None,
         fields: str | None = None,
@@ -154,7 +154,7 @@ class KubeClient:
     def _pages(
         self,
         attempt: str,
-        resource: Resource,
+        resource: api.Resource,
         namespace: str | None,
         selector: str | None,
         fields: str | None,
@@ -179,7 +179,7 @@ class KubeClient:
     def watch(
         self,
         attempt: str,
-        resource: Resource,
+        resource: api.Resource,
         version: str,
         seconds: float,
         namespace: str | None = None,
@@ -234,7 +234,7 @@ class KubeClient:
 
     def serves(self, group: str) -> tuple[str, ...]:
         """Return the versions of an API group that the server has, the preferred one first; none for no such group."""
-        call = _Call("get", Resource(group, "", "", "", namespaced=False), path=f"/apis/{group}")
+        call = _Call("get", api.Resource(group, "", "", "", namespaced=False), path=f"/apis/{group}")
         try:
             answer = self._repeated(f"find API group {group}", call, lambda: self._ask(call))
         except KubeError as error:
@@ -245,7 +245,7 @@ class KubeClient:
         preferred = (answer.get("preferredVersion") or {}).get("version")
         return tuple(sorted(versions, key=lambda each: each != preferred))
 
-    def find_kind(self, attempt: str, api_version: str, kind: str) -> Resource | None:
+    def find_kind(self, attempt: str, api_version: str, kind: str) -> api.Resource | None:
         """Return the resource that has objects of a kind; None where the server has no such kind.
 
         Raises:
@@ -254,7 +254,7 @@ class KubeClient:
         group, slash, version = api_version.partition("/")
         group, version = (group, version) if slash else ("", group)
         path = f"/apis/{group}/{version}" if group else f"/api/{version}"
-        call = _Call("get", Resource(group, version, "", kind, namespaced=False), path=path)
+        call = _Call("get", api.Resource(group, version, "", kind, namespaced=False), path=path)
         try:
             answer = self._repeated(attempt, call, lambda: self._ask(call))
         except KubeError as error:
@@ -263,7 +263,7 @@ class KubeClient:
             raise
         for each in answer.get("resources") or []:
             if each.get("kind") == kind and "/" not in str(each.get("name")):
-                return Resource(group, version, str(each["name"]), kind, bool(each.get("namespaced")))
+                return api.Resource(group, version, str(each["name"]), kind, bool(each.get("namespaced")))
         return None
 
     def denied(self, wanted: Sequence[Access]) -> list[Access]:
@@ -280,18 +280,18 @@ class KubeClient:
             "name": wanted.name,
         }
         body = {
-            "apiVersion": REVIEWS.api_version,
-            "kind": REVIEWS.kind,
+            "apiVersion": api.REVIEWS.api_version,
+            "kind": api.REVIEWS.kind,
             "spec": {"resourceAttributes": {key: value for key, value in attributes.items() if value}},
         }
-        call = _Call("create", REVIEWS, body=body)
+        call = _Call("create", api.REVIEWS, body=body)
         answer = self._repeated("look up what is allowed", call, lambda: self._ask(call))
         return bool((answer.get("status") or {}).get("allowed"))
 
     # Writing
 
     def create(
-        self, attempt: str, resource: Resource, namespace: str | None, body: Mapping[str, Any]
+        self, attempt: str, resource: api.Resource, namespace: str | None, body: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Create an object and return it.
 
@@ -317,7 +317,7 @@ class KubeClient:
     def patch(
         self,
         attempt: str,
-        resource: Resource,
+        resource: api.Resource,
         namespace: str | None,
         name: str,
         body: Mapping[str, Any],
@@ -347,7 +347,7 @@ class KubeClient:
     def delete(
         self,
         attempt: str,
-        resource: Resource,
+        resource: api.Resource,
         namespace: str | None,
         name: str,
         uid: str,
@@ -433,7 +433,7 @@ class _Call:
     """One request, in the words of Kubernetes."""
 
     verb: str
-    resource: Resource
+    resource: api.Resource
     namespace: str | None = None
     name: str | None = None
     subresource: str | None = None

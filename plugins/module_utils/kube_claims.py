@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from . import kube_resources as api
 from .core.claim_names import check_request, missing_claim
 from .core.claims import (
     ClaimVolume,
@@ -26,7 +27,6 @@ from .core.errors import RestorePointError
 from .core.placement import Node, node_of
 from .kube import KubeClient
 from .kube_login import KubeError
-from .kube_resources import CLAIMS, NODES, VOLUMES, Resource
 
 #: From how many volumes on one list of all volumes is cheaper than a request for each.
 _LIST_FROM = 4
@@ -108,7 +108,7 @@ def _names(claim: Mapping[str, Any]) -> tuple[str, str]:
 
 def _nodes(client: KubeClient) -> tuple[Node, ...] | None:
     try:
-        items = client.list_objects("list the nodes", NODES).items
+        items = client.list_objects("list the nodes", api.NODES).items
     except KubeError as error:
         if error.status != 403:
             raise
@@ -120,17 +120,17 @@ def _claims(client: KubeClient, namespace: str, names: Sequence[str], selector: 
     """Fetch one claim by name, or list those of the namespace that match."""
     if len(names) == 1:
         attempt = f"look up claim {namespace}/{names[0]}"
-        found = client.find(attempt, CLAIMS, namespace, names[0])
+        found = client.find(attempt, api.CLAIMS, namespace, names[0])
         if found is not None:
             return [found]
         raise missing_claim(namespace, names[0], _existing(client, namespace))
-    return _items(client, f"list the claims of namespace {namespace!r}", CLAIMS, namespace, selector)
+    return _items(client, f"list the claims of namespace {namespace!r}", api.CLAIMS, namespace, selector)
 
 
 def _existing(client: KubeClient, namespace: str) -> list[str]:
     """Return the claims of a namespace, for a message; none when they may not be listed."""
     try:
-        found = _items(client, f"list the claims of namespace {namespace!r}", CLAIMS, namespace)
+        found = _items(client, f"list the claims of namespace {namespace!r}", api.CLAIMS, namespace)
         return [str(each["metadata"]["name"]) for each in found]
     except (KubeError, KeyError, TypeError):
         return []
@@ -139,18 +139,18 @@ def _existing(client: KubeClient, namespace: str) -> list[str]:
 def _volumes(client: KubeClient, wanted: set[str]) -> dict[str, Any]:
     """Fetch volumes by name; those that do not exist are left out."""
     if len(wanted) >= _LIST_FROM:
-        found = _items(client, f"list the volumes of {len(wanted)} claims", VOLUMES)
+        found = _items(client, f"list the volumes of {len(wanted)} claims", api.VOLUMES)
         named = ((each.get("metadata", {}).get("name"), each) for each in found if isinstance(each, dict))
         return {name: each for name, each in named if name in wanted}
     volumes = {}
     for name in sorted(wanted):
-        volume = client.find(f"look up volume {name!r}", VOLUMES, name=name)
+        volume = client.find(f"look up volume {name!r}", api.VOLUMES, name=name)
         if volume is not None:
             volumes[name] = volume
     return volumes
 
 
 def _items(
-    client: KubeClient, attempt: str, resource: Resource, namespace: str | None = None, selector: str | None = None
+    client: KubeClient, attempt: str, resource: api.Resource, namespace: str | None = None, selector: str | None = None
 ) -> list[Any]:
     return list(client.list_objects(attempt, resource, namespace, selector).items)

@@ -19,6 +19,7 @@ extends_documentation_fragment:
   - restorepoint.core.attributes.info
   - restorepoint.core.attributes.actiongroup_btrfs
   - restorepoint.core.btrfs
+  - restorepoint.core.snapshot.fields
 options:
   subvolume:
     description: Show only those of these subvolumes, each an absolute path. Without it the whole store is shown.

@@ -20,6 +20,7 @@ extends_documentation_fragment:
   - restorepoint.core.attributes.actiongroup_csi
   - restorepoint.core.csi
   - restorepoint.core.kubernetes
+  - restorepoint.core.snapshot.fields
 options:
   name:
     description: Show only snapshots of this name. The trees stay whole.

@@ -20,6 +20,7 @@ extends_documentation_fragment:
   - restorepoint.core.attributes.actiongroup_hostpath
   - restorepoint.core.hostpath
   - restorepoint.core.kubernetes
+  - restorepoint.core.snapshot.fields
 options:
   name:
     description: Show only snapshots of this name.

@@ -19,6 +19,7 @@ extends_documentation_fragment:
   - restorepoint.core.attributes.info
   - restorepoint.core.attributes.actiongroup_lvm
   - restorepoint.core.lvm
+  - restorepoint.core.snapshot.fields
 options:
   volume:
     description:

@@ -19,6 +19,7 @@ extends_documentation_fragment:
   - restorepoint.core.attributes.info
   - restorepoint.core.attributes.actiongroup_pve
   - restorepoint.core.pve
+  - restorepoint.core.snapshot.fields
 options:
   name:
     description: Show only snapshots of this name. The trees stay whole.

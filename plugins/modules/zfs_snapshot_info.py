@@ -18,6 +18,7 @@ extends_documentation_fragment:
   - restorepoint.core.attributes.info
   - restorepoint.core.attributes.actiongroup_zfs
   - restorepoint.core.zfs
+  - restorepoint.core.snapshot.fields
 options:
   name:
     description: Show only snapshots of this name.
@@ -50,6 +51,7 @@ options:
     default: true
 notes:
   - The whole list is one C(zfs list). It costs what C(zfs list -t snapshot) costs.
+  - With O(fields) that say no more than which snapshots there are, OpenZFS 2.2 and newer need not look at each of them.
 seealso:
   - module: restorepoint.core.zfs_snapshot
 requirements:
@@ -58,11 +60,13 @@ requirements:
 """
 
 EXAMPLES = r"""
-- name: Show every snapshot of a pool
+- name: List every snapshot of a pool, as `zfs list -t snapshot -o name,used` does
   restorepoint.core.zfs_snapshot_info:
     dataset: tank
     recursive: true
+    fields: [target, name, size_bytes]
     tree: false
+    asides: false
   register: tank
 
 - name: Name those that would free the most

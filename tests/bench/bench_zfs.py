@@ -52,6 +52,14 @@ COLUMNS = (
     "name,creation,createtxg,guid,used,referenced,userrefs,clones,"
     "restorepoint:owner,restorepoint:description,restorepoint:labels"
 )
+#: What a person asks both for who wants to know no more than which snapshots there are, and since when.
+FEW_COLUMNS, FEW_FIELDS = "name,creation", ["target", "name", "created"]
+#: The ways to list with the engine: the options of each, and the columns that `zfs list` has beside it.
+LISTINGS: dict[str, tuple[dict[str, Any], str]] = {
+    "engine": ({}, COLUMNS),
+    "engine, tree: false": ({"tree": False}, COLUMNS),
+    f"engine, {len(FEW_FIELDS)} fields": ({"tree": False, "fields": FEW_FIELDS}, FEW_COLUMNS),
+}
 #: One transaction group takes one snapshot of a dataset, so these are as many system calls, without a process for each.
 MAKE = """
 import ctypes, sys
@@ -290,18 +298,24 @@ def measure_listing(bench: Bench, number: int, loop: int) -> Iterator[tuple[str,
         bench.expect(LISTED, "bench/set")
     yield "nothing", bench.nothing()
     yield "zfs list -o name", bench.shell.measure("zfs list -H -t snapshot -o name -r bench/set")
-    yield "zfs list", bench.shell.measure(f"zfs list -Hp -t snapshot -o {COLUMNS} -r bench/set")
-    for tool, tree in (("engine", True), ("engine, tree: false", False)):
-        options = {"dataset": "bench/set", "recursive": True, "tree": tree}
+    for columns in (COLUMNS, FEW_COLUMNS):
+        yield listed(columns), bench.shell.measure(f"zfs list -Hp -t snapshot -o {columns} -r bench/set")
+    for place, (tool, (asked, _columns)) in enumerate(LISTINGS.items()):
+        options = {"dataset": "bench/set", "recursive": True, **asked}
         if number == 0:
-            keep_shown(bench, options, f"/tmp/shown-{tree}.json")
-        yield f"a module that returns the same as {tool}", bench.play("say", {"path": f"/tmp/shown-{tree}.json"})
+            keep_shown(bench, options, f"/tmp/shown-{place}.json")
+        yield f"a module that returns the same as {tool}", bench.play("say", {"path": f"/tmp/shown-{place}.json"})
         yield tool, bench.play(INFO, options)
+
+
+def listed(columns: str) -> str:
+    """Return what `zfs list` with these columns is called."""
+    return "zfs list, same columns" if columns == COLUMNS else f"zfs list -o {columns}"
 
 
 def keep_shown(bench: Bench, options: Mapping[str, Any], path: str) -> None:
     """Keep what the engine returns in a file of the guest. All snapshots have to be in it."""
-    keys = ["snapshots", "asides", *(["tree"] if options["tree"] else [])]
+    keys = ["snapshots", "asides", *(["tree"] if options.get("tree", True) else [])]
     content = "{{ shown | dict2items | selectattr('key', 'in', keys) | items2dict | to_json }}"
     bench.play_tasks([
         {INFO: options, "register": "shown", "failed_when": f"shown.snapshots | length != {LISTED}"},
@@ -333,11 +347,11 @@ def pruning_goals(found: Mapping[str, Cost], loop: int) -> Iterator[tuple[str, f
 
 def listing_goals(found: Mapping[str, Cost], loop: int) -> Iterator[tuple[str, float, float]]:
     """Yield each goal, its limit, and what the engine took: beyond a play that does nothing, and that says as much."""
-    for engine in ("engine", "engine, tree: false"):
+    for engine, (_unused, columns) in LISTINGS.items():
         for base in ("nothing", f"a module that returns the same as {engine}"):
             beyond = found[engine].beyond(found[base])
-            for what in ("zfs list", "zfs list -o name"):
-                title = f"{engine}: 1.3 x `{what}`{'' if '-o' in what else ', same columns'}"
+            for what in (listed(columns), "zfs list -o name"):
+                title = f"{engine}: 1.3 x `{what}`"
                 yield f"{title}, wall, beyond {base}", 1.3 * found[what].wall, beyond.wall
                 yield f"{title}, guest CPU, beyond {base}", 1.3 * found[what].guest, beyond.guest
 

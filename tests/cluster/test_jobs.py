@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 
 import pytest
 
-from ansible_collections.restorepoint.core.tests.cluster.lab import User
+from ansible_collections.restorepoint.core.tests.cluster.lab import CHECKOUT, User
 from ansible_collections.restorepoint.core.tests.runner.jobs import Controller
 
 DRIVER = "folders.restorepoint.test"
@@ -89,3 +90,67 @@ def test_the_checklist_ticks_a_cluster_off_and_names_what_it_lacks(cluster, name
     denied = play("checklist", {**survey, "checklist_strict": "true"}, kubeconfig=nobody)
     assert denied.status == "failed"
     assert "give the account the rights of docs/security.md" in denied.artifacts["checklist_to_do"][1]
+
+
+#: A check of a claim, by its files on disk: it is told the cluster, the claim and what file "a" has to hold.
+LOOK = """
+import pathlib, sys
+tools, name, claim, wanted = sys.argv[1:]
+sys.path.insert(0, tools)
+from cluster import Cluster
+found, (namespace, claim) = Cluster(name), claim.split("/")
+volume = found.api().get(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{claim}")["spec"]["volumeName"]
+handle = found.api().get(f"/api/v1/persistentvolumes/{volume}")["spec"]["csi"]["volumeHandle"]
+text = (found.data / "volumes" / handle / "a").read_text()
+sys.exit(0 if text == wanted else f"{claim} holds {text}, not {wanted}")
+"""
+
+
+def looking_for(cluster, folder, text):
+    """Return a command, as a survey has it, that checks what lies in the claim of a drill."""
+    (folder / "look.py").write_text(LOOK)
+    tools = str(CHECKOUT / "tools")
+    return json.dumps([sys.executable, str(folder / "look.py"), tools, cluster.own.cluster.name, "{claim}", text])
+
+
+def claims(cluster, namespace):
+    return sorted(each["metadata"]["name"] for each in cluster.api.items(cluster.claim_path(namespace)))
+
+
+def test_a_drill_restores_a_claim_beside_it_checks_what_lies_there_and_removes_it(cluster, namespace, play, tmp_path):
+    cluster.claim(namespace, "db", {"a": "one"})
+    cluster.call("csi_snapshot", namespace=namespace, pvc=["db"], name="before", kubeconfig=str(cluster.kubeconfig))
+    cluster.write(namespace, "db", {"a": "damaged"})
+    survey = {"csi_namespace": namespace, "csi_claims": " db,", "restore_point": "", "csi_owner": ""}
+    foretold = play("csi_drill", survey, check=True).well()
+    (each,) = foretold.artifacts["csi_drilled"]
+    assert (foretold.changed, each["target"], each["name"]) == (0, f"csi:{namespace}/db", "before")
+    metrics = tmp_path / "drill.prom"
+    kept = {"csi_drill_state": str(tmp_path / "state"), "csi_drill_metrics": str(metrics), "csi_max_age": "1d"}
+    done = play("csi_drill", {**survey, **kept, "csi_drill_command": looking_for(cluster, tmp_path, "one")}).well()
+    (each,) = done.artifacts["csi_drilled"]
+    assert (each["ok"], each["name"], done.artifacts["csi_drilled_faults"]) == (True, "before", 0)
+    assert each["seconds"] >= each["restore_seconds"] > 0
+    assert 'command="drill"' in metrics.read_text()
+    assert (claims(cluster, namespace), cluster.read(namespace, "db")) == (["db"], {"a": "damaged"})
+
+
+def test_a_drill_that_finds_something_else_fails_says_what_and_leaves_nothing(cluster, namespace, tmp_path):
+    cluster.claim(namespace, "db", {"a": "spoilt"})
+    cluster.call("csi_snapshot", namespace=namespace, pvc=["db"], name="before", kubeconfig=str(cluster.kubeconfig))
+    administrator = cluster.own.cluster
+    token = {
+        "K8S_AUTH_HOST": administrator.server,
+        "K8S_AUTH_API_KEY": administrator.token,
+        "K8S_AUTH_SSL_CA_CERT": str(administrator.ca),
+        "K8S_AUTH_VERIFY_SSL": "True",
+        "TMPDIR": str(tmp_path),
+    }
+    survey = {"csi_namespace": namespace, "csi_claims": "", "restore_point": "before", "csi_drill_wait": "120"}
+    told = {**survey, "csi_drill_command": looking_for(cluster, tmp_path, "one")}
+    failed = Controller(tmp_path).play("csi_drill", told, credential=token)
+    assert (failed.status, failed.artifacts["csi_drilled_faults"]) == ("failed", 1)
+    assert "holds spoilt, not one" in failed.artifacts["csi_drilled"][0]["fault"]
+    assert administrator.token not in failed.output
+    assert claims(cluster, namespace) == ["db"]
+    assert list(tmp_path.glob("restorepoint-drill.*")) == []

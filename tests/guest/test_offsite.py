@@ -48,7 +48,18 @@ POLICIES = [
         "targets": [{"backend": "zfs", "dataset": ["one/lone"]}],
         "export": [{"kind": "zfs", "name": "vault", "dataset": "two/vault"}],
     },
-]
+    {
+        "name": "thin",
+        "targets": [{"backend": "zfs", "dataset": ["one/thin"]}],
+        "keep": {"last": 1},
+        "export": [
+            {"kind": "zfs", "name": "vault", "dataset": "two/vault", "keep": {"last": 1}},
+            # Its streams do not say whose a snapshot is.
+            {"kind": "zfs", "name": "remote", "dataset": "two/remote", "ssh": SSH, "properties": False,
+             "keep": {"last": 1}},
+        ],
+    },
+]  # fmt: skip
 _SETUP = """
 zpool create -f -O atime=off one {0}
 zpool create -f -O atime=off two {1}
@@ -58,6 +69,7 @@ zfs create -o encryption=on -o keyformat=passphrase -o keylocation=file:///root/
 zfs create -s -V 16M one/volume
 zfs create one/big
 zfs create one/lone
+zfs create one/thin
 zfs create -o mountpoint=none two/vault
 zfs create -o mountpoint=none two/remote
 zfs create -o mountpoint=none two/slow
@@ -73,8 +85,14 @@ sed 's/^/localhost /' /etc/ssh/ssh_host_ed25519_key.pub > {hosts}
 chmod 666 /dev/zfs
 zfs allow -u backup {allowed} two/remote
 """
+KILLED_OF = ("thin", "export")
+#: A `zfs` that kills whoever starts it to destroy snapshots, before any is.
+KILLER = """#!/bin/sh
+if [ "$1 $2" = "destroy -vp" ]; then kill -KILL $PPID; exit 1; fi
+exec /usr/sbin/zfs "$@"
+"""
 ALLOWED = (
-    "create,mount,receive,send,readonly,canmount,mountpoint,"
+    "create,mount,receive,send,destroy,readonly,canmount,mountpoint,"
     "sharenfs,sharesmb,compression,recordsize,userprop,keylocation"
 )
 
@@ -268,7 +286,8 @@ def test_an_export_that_was_killed_goes_on_where_it_ended(host):
     fast = json.loads(json.dumps(POLICIES))
     del fast[2]["export"][0]["bandwidth_limit"]
     policies(host, fast)
-    record = exported(host, "big", "--destination", "slow")
+    # What it had started may hold the lock a moment longer than it lived.
+    record = exported(host, "big", "--destination", "slow", "--wait", "120")
     assert record["outcome"] == "done", record
     assert 0 < record["sent_bytes"] < BIG << 20
     assert names(host, target) == [name]
@@ -287,6 +306,86 @@ def test_a_full_disk_leaves_no_file_and_the_next_export_ends_well(host):
     host.run("mount", "-o", f"remount,size={2 * BIG}m", "/root/small")
     record = exported(host, "big", "--destination", "full")
     assert record["outcome"] == "done", record
+
+
+def test_old_copies_go_by_the_rules_of_their_destination_and_a_dry_run_says_which(host):
+    places = ("two/vault/one:thin", "two/remote/one:thin")
+    taken = [taken_and_exported(host)]
+    # Neither what was given to somebody else, nor what is held there goes.
+    zfs(host, "set", "restorepoint:owner=manual", f"{places[0]}@{taken[0]}")
+    zfs(host, "hold", "legal", f"{places[1]}@{taken[0]}")
+    taken.append(taken_and_exported(host))
+    assert [names(host, place) for place in places] == [taken, taken]
+    host.script("head -c 300000 /dev/urandom > /one/thin/f; zpool sync")
+    taken.append(json.loads(agent(host, "run", "thin", "--json"))["name"])
+    (told,) = result(host, "export", "thin", "--dry-run")
+    assert [names(host, place) for place in places] == [taken[:2], taken[:2]]
+    record = exported(host, "thin")
+    assert record["outcome"] == told["outcome"] == "done", record
+    assert rows(record) == rows(told)
+    assert record["done"] == told["done"] == {"exported": 2, "forgotten": 2}
+    assert [names(host, place) for place in places] == [[taken[0], taken[2]], [taken[0], taken[2]]]
+    assert any("held: tag legal" in each and "on localhost" in each for each in record["warnings"])
+    kept = {(each["destination"], each["name"]): each["reason"] for each in told["decisions"] if each["keep"]}
+    assert kept[("vault", taken[0])] == "foreign: owner manual"
+    assert kept[("remote", taken[0])] == "held: tag legal"
+    # Once the hold is gone it goes, and frees what was said.
+    zfs(host, "release", "legal", f"{places[1]}@{taken[0]}")
+    (told,) = result(host, "export", "thin", "--dry-run")
+    record = exported(host, "thin")
+    assert rows(record) == rows(told)
+    assert record["done"] == {"forgotten": 1}
+    assert record["freed_bytes"] == told["freed_bytes"] > 0
+    assert names(host, places[1]) == taken[2:]
+
+
+def test_nothing_goes_where_an_export_fails_and_one_that_was_killed_is_made_good(host):
+    place, other = "two/vault/one:thin", "two/remote/one:thin"
+    (theirs, old), before = names(host, place), names(host, other)
+    host.script("head -c 300000 /dev/urandom > /one/thin/f; zpool sync")
+    newest = json.loads(agent(host, "run", "thin", "--json"))["name"]
+    # The agent is killed when it begins to remove copies: by the program that it starts for that.
+    host.write("/usr/local/sbin/zfs", KILLER)
+    host.run("chmod", "755", "/usr/local/sbin/zfs")
+    agent(host, "export", "thin", "--destination", "vault", check=False)
+    host.run("rm", "/usr/local/sbin/zfs")
+    assert names(host, place) == [theirs, old, newest]
+    # Now a clone is in the way here, and the other one cannot be reached.
+    zfs(host, "clone", f"{place}@{old}", "two/of-thin")
+    closed = json.loads(json.dumps(POLICIES))
+    closed[-1]["export"][1]["ssh"]["port"] = 1
+    policies(host, closed)
+    record = exported(host, "thin", "--wait", "120")
+    assert (record["outcome"], record["done"]) == ("failed", {"failed": 1}), record
+    assert "Connection refused" in record["reason"]
+    assert any("cloned as two/of-thin" in each for each in record["warnings"])
+    assert names(host, place) == [theirs, old, newest]
+    assert names(host, other) == before
+    zfs(host, "destroy", "two/of-thin")
+    policies(host, POLICIES)
+    record = exported(host, "thin")
+    assert record["done"] == {"exported": 1, "forgotten": 2}, record
+    assert names(host, place) == [theirs, newest]
+    assert names(host, other) == [newest]
+    assert content(host, f"{other}@{newest}") == content(host, f"one/thin@{newest}")
+    lines = host.read(f"{STATE}/journal.jsonl").splitlines()
+    outcomes = [each["outcome"] for each in map(json.loads, lines) if (each["policy"], each["command"]) == KILLED_OF]
+    assert outcomes[-3:] == ["killed", "failed", "done"]
+
+
+def taken_and_exported(guest):
+    """Take a restore point of the policy that thins out, and export it; return its name."""
+    guest.script("head -c 300000 /dev/urandom > /one/thin/f; zpool sync")
+    name = json.loads(agent(guest, "run", "thin", "--json"))["name"]
+    record = exported(guest, "thin")
+    assert record["done"] == {"exported": 2}, record
+    return name
+
+
+def rows(record):
+    """Return what became, or would become, of each target."""
+    keys = ("destination", "target", "action", "name", "reason")
+    return [tuple(each.get(key) for key in keys) for each in record["results"]]
 
 
 def used(guest, dataset):

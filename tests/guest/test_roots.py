@@ -51,6 +51,18 @@ _BREAK = """
 """
 
 
+#: As docs/btrfs.md advises: the store on a subvolume beside that of the system, which becomes the default one as well.
+_STORE = """
+mount -o subvolid=5 /dev/ubdb /mnt
+btrfs -q subvolume create /mnt/@restorepoints
+btrfs subvolume set-default /mnt/@
+umount /mnt
+mkdir /.restorepoints
+echo '/dev/ubdb /.restorepoints btrfs subvol=@restorepoints 0 0' >> /etc/fstab
+mount /.restorepoints
+"""
+
+
 @pytest.fixture(scope="module", autouse=True)
 def empty_disks():
     """The guest that other tests share is not needed here."""
@@ -99,13 +111,9 @@ def test_an_upgrade_that_breaks_a_root_on_lvm_is_returned_in_one_run_by_a_reboot
         assert not again["changed"]
 
 
-def test_a_root_on_btrfs_is_returned_by_a_boot_and_its_old_content_can_be_pruned():
+def test_a_root_on_btrfs_is_returned_by_a_boot_and_its_old_content_can_be_removed():
     with booted("btrfs") as machine:
-        machine.script(
-            "mkdir /.restorepoints; mount -o subvolid=5 /dev/ubdb /mnt; btrfs -q subvolume create /mnt/@store;"
-            "btrfs subvolume set-default /mnt/@; umount /mnt;"
-            "echo '/dev/ubdb /.restorepoints btrfs subvol=@store 0 0' >> /etc/fstab; mount /.restorepoints"
-        )
+        machine.script(_STORE)
         target = {"subvolume": ["/"], "store": "/.restorepoints"}
         before = machine.script(_LIST, timeout=600).splitlines()
         assert machine.call("btrfs_snapshot", **target, name="pre-upgrade")["changed"]
@@ -122,14 +130,11 @@ def test_a_root_on_btrfs_is_returned_by_a_boot_and_its_old_content_can_be_pruned
         (number,) = [line.split()[-1] for line in shown if line.strip().startswith("Subvolume ID:")]
         assert machine.run("btrfs", "subvolume", "get-default", "/").split()[1] == number
         assert not machine.call("btrfs_snapshot", **given)["changed"]
-        # The content that was broken was kept. Once another return has kept something newer, a rule lets it go.
         (aside,) = machine.call("btrfs_snapshot_info", **target)["asides"]
         assert aside["name"] == returned["aside"]["name"]
-        machine.call("btrfs_snapshot", **{**given, "once": "job-2"})
-        pruned = machine.call("btrfs_snapshot", **target, state="pruned", asides={"last": 1})
-        assert [each["name"] for each in pruned["results"] if each["action"] == "removed"] == [aside["name"]]
-        (left,) = machine.call("btrfs_snapshot_info", **target)["asides"]
-        assert left["name"] != aside["name"]
+        # What was broken is not mounted any more, so it can go.
+        machine.call("btrfs_snapshot", **target, name=aside["name"], state="absent")
+        assert machine.call("btrfs_snapshot_info", **target)["asides"] == []
 
 
 def play(machine, folder, book, **variables):

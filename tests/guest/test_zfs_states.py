@@ -27,6 +27,9 @@ def test_a_snapshot_is_taken_with_its_description_and_a_second_run_changes_nothi
     (shown,) = pools.info(dataset=[top])["snapshots"]
     lean = pools.info(dataset=[top], tree=False)
     assert (lean["snapshots"], "tree" in lean) == ([shown], False)
+    few = pools.info(dataset=[top], fields=["name", "size_bytes"])
+    assert few["snapshots"] == [{"name": "one", "size_bytes": shown["size_bytes"]}]
+    assert few["tree"] == {top: [{"name": "one", "children": []}]}
     assert shown == snapshot
 
 
@@ -60,6 +63,10 @@ def test_only_what_a_snapshot_has_itself_is_its_metadata(pools):
     shown = {each["name"]: each for each in pools.info(dataset=[top])["snapshots"]}
     assert (shown["foreign"]["owner"], shown["foreign"]["description"]) == (None, "")
     assert (shown["own"]["owner"], shown["own"]["description"]) == ("manual", "mine")
+    for asked in ({"fields": ["name"]}, {"fields": ["name"], "owner": "manual"}, {"fields": ["name", "owner"]}):
+        few = pools.info(dataset=[top], **asked)["snapshots"]
+        expected = [each for each in shown.values() if "owner" not in asked or each["owner"] == "manual"]
+        assert few == [{key: each[key] for key in asked["fields"]} for each in expected]
     pruned = pools.call("pruned", dataset=[top], owner="nightly", keep={"last": 1})
     assert not pruned["changed"]
 

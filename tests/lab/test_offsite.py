@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Exports into restic: from directories and Btrfs, into a folder and over HTTP, killed, cut short, and back again."""
+"""Exports into restic: from directories and Btrfs, into a folder, over HTTP, SFTP and S3; killed, cut, and back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import sys
 
 import pytest
 
-from ansible_collections.restorepoint.core.tests.lab import rest_server, volumes
+from ansible_collections.restorepoint.core.tests.lab import remote_stores, rest_server, volumes
 from ansible_collections.restorepoint.core.tests.lab.likeness import snapshot_of
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.agent.test_agent import (
     TOOL,
@@ -64,6 +64,7 @@ class OffSite(Host):
         out, err = process.communicate(timeout=300)
         assert SECRET not in out + err
         assert rest_server.PASSWORD not in out + err
+        assert remote_stores.SECRET_KEY not in out + err
         return process.returncode, json.loads(out) if out else err
 
     def export(self):
@@ -150,7 +151,7 @@ def test_a_server_is_spoken_to_with_a_password_that_nobody_sees(off_site):
             (off_site.data / "file").write_text(str(number))
             assert off_site.call("run", "dev")[0] == 0
             record = off_site.export()
-            assert record["outcome"] == "done", record
+            assert record["outcome"] == "done", record["reason"]
         assert record["done"] == {"exported": 1, "forgotten": 1}
         assert (off_site.back(off_site.names[-1]) / "file").read_text() == "1"
         # Whose password is wrong is told so, and not which it was.
@@ -159,6 +160,76 @@ def test_a_server_is_spoken_to_with_a_password_that_nobody_sees(off_site):
         record = off_site.export()
         assert record["outcome"] == "failed"
         assert "***" in record["reason"] or "401" in record["reason"]
+
+
+def through(off_site):
+    """Take the whole way to a destination over a network and back; leave a restore point that is not there yet."""
+    off_site.place.update(keep={"last": 1}, prune=True, check="100%")
+    fill(off_site.data)
+    assert off_site.call("run", "dev")[0] == 0
+    (foreseen,) = off_site.run("export", "dev", "--dry-run")[1]
+    assert [each["action"] for each in foreseen["results"]] == ["exported"], foreseen["reason"]
+    assert off_site.run("import", "dev", "nas")[0] == 1  # so that has made nothing there
+    assert off_site.export()["done"] == {"exported": 1}
+    assert off_site.export()["outcome"] == "unchanged"
+    (off_site.data / "new").write_bytes(os.urandom(1000))
+    expected = snapshot_of(off_site.data)
+    assert off_site.call("run", "dev")[0] == 0
+    record = off_site.export()
+    assert record["outcome"] == "done", record
+    assert record["done"] == {"exported": 1, "forgotten": 1}
+    assert snapshot_of(off_site.back(off_site.names[-1])) == expected
+    assert off_site.call("run", "dev")[0] == 0
+
+
+def refused(off_site):
+    """Export, which fails, and return why: one sentence, whoever is asked for a repository, and none is made."""
+    record = off_site.export()
+    assert record["outcome"] == "failed", record
+    assert record["done"] == {"failed": 1}
+    assert "init: true" not in record["reason"]
+    (foreseen,) = off_site.run("export", "dev", "--dry-run")[1]
+    assert foreseen["outcome"] == "failed"
+    return record["reason"]
+
+
+def test_a_host_is_reached_by_sftp_with_a_key_and_only_if_its_own_is_known(off_site, tmp_path):
+    folder = tmp_path / "sshd"
+    folder.mkdir()
+    with remote_stores.sshd(folder) as server:
+        off_site.place["repository"] = f"sftp://root@127.0.0.1:{server.port}/{folder}/a repository"
+        off_site.place["ssh"] = {"key_file": server.key_file, "known_hosts": server.known_hosts}
+        through(off_site)
+        off_site.place["ssh"] = {"key_file": server.key_file, "known_hosts": f"{folder}/nobody"}
+        reason = refused(off_site)
+        assert "ost key" in reason
+        assert "put it into known_hosts" in reason
+        off_site.place["ssh"] = {"key_file": f"{folder}/host", "known_hosts": server.known_hosts}
+        assert "put the public key into authorized_keys there" in refused(off_site)
+    with remote_stores.closed_port() as port:
+        off_site.place["repository"] = f"sftp://root@127.0.0.1:{port}/{folder}/a repository"
+        assert "see that the host is up" in refused(off_site)
+
+
+def test_a_bucket_of_s3_is_written_with_a_key_and_nobody_else_s(off_site):
+    keys = off_site.folder / "s3"
+    off_site.place["environment_file"] = str(keys)
+
+    def log_in(key, secret):
+        keys.write_text(f"# of the bucket\nAWS_ACCESS_KEY_ID={key}\nAWS_SECRET_ACCESS_KEY='{secret}'\n")
+        keys.chmod(0o600)
+
+    with remote_stores.s3() as url:
+        off_site.place["repository"] = f"s3:{url}/bucket/host1"
+        log_in(remote_stores.KEY_ID, remote_stores.SECRET_KEY)
+        through(off_site)
+        for key, secret in ((remote_stores.KEY_ID, "another"), ("SOMEBODY", remote_stores.SECRET_KEY)):
+            log_in(key, secret)
+            assert "correct what it logs in with: environment_file" in refused(off_site)
+    log_in(remote_stores.KEY_ID, remote_stores.SECRET_KEY)
+    with remote_stores.closed_port() as port:
+        off_site.place["repository"] = f"s3:http://127.0.0.1:{port}/bucket/host1"
+        assert "see that the host is up" in refused(off_site)
 
 
 def test_only_what_is_of_the_policy_is_forgotten(off_site):

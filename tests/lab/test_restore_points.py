@@ -11,29 +11,22 @@ decide together is tested without plays: tests/unit/plugins/module_utils/core/te
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import pathlib
-import signal
-import subprocess
 import sys
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from ansible_collections.restorepoint.core.plugins.modules import restore_point
-from ansible_collections.restorepoint.core.tests.lab import driver
+from ansible_collections.restorepoint.core.tests.lab import driver, plays
 from ansible_collections.restorepoint.core.tests.lab.volumes import create
 from ansible_collections.restorepoint.core.tests.unit.plugins.modules.running import run
 
 HOSTS = ("web1", "db1")
 #: The guest of Proxmox VE that is part of db1.
 GUEST = 101
-CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
-KILLED = -9
 #: One big file, so that what is returned is compared byte by byte, and not by a word.
 SIZE = 300_000
 
@@ -129,7 +122,9 @@ class Fleet:
         """Say whether this is what lies in each host's directory beside the root."""
         return {(own / "boot" / "kernel").read_text() for own in self.hosts.values()} == {f"{word}\n"}
 
-    def play(self, name: str, state: str = "present", /, *arguments: str, kill: str = "", **variables: Any) -> Played:
+    def play(
+        self, name: str, state: str = "present", /, *arguments: str, kill: str = "", **variables: Any
+    ) -> plays.Played:
         """Play the role. ``variables`` are its own, without the role's name."""
         given = {f"restore_point_{key}": value for key, value in variables.items()}
         book = self.folder / "play.json"
@@ -138,55 +133,18 @@ class Fleet:
         given.update(restore_point_name=name, restore_point_state=state)
         return self.run(str(book), given, *arguments, kill=kill)
 
-    def upgrade(self, *arguments: str, kill: str = "", **variables: Any) -> Played:
+    def upgrade(self, *arguments: str, kill: str = "", **variables: Any) -> plays.Played:
         """Play pre_upgrade. ``variables`` are its own, without its name."""
         given = {f"pre_upgrade_{key}": value for key, value in variables.items()}
         own = f"{{{{ ({self._folders})[inventory_hostname] }}}}"
         given.update(pre_upgrade_boot=f"{own}/boot", pre_upgrade_boot_store=f"{own}/boot-store")
         return self.run("restorepoint.core.pre_upgrade", {"pre_upgrade_room_mb": "1", **given}, *arguments, kill=kill)
 
-    def run(self, book: str, variables: dict[str, Any], *arguments: str, kill: str = "") -> Played:
+    def run(self, book: str, variables: dict[str, Any], *arguments: str, kill: str = "") -> plays.Played:
         hosts = {host: {"restore_point_targets": self.targets(host)} for host in self.hosts}
         local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "ansible_become": False}
-        inventory, steps = self.folder / "inventory.json", self.folder / "steps"
-        inventory.write_text(json.dumps({"all": {"vars": local, "hosts": hosts}}))
-        steps.write_text("")
-        environment = {
-            **os.environ,
-            "ANSIBLE_COLLECTIONS_PATH": os.environ["PYTHONPATH"].split(":")[0],
-            "ANSIBLE_CALLBACK_PLUGINS": str(CHECKOUT / "tests" / "lab" / "killing"),
-            "ANSIBLE_LOCAL_TEMP": str(self.folder / "local"),
-            "ANSIBLE_REMOTE_TEMP": str(self.folder / "remote"),
-            "ANSIBLE_PIPELINING": "1",
-            "ANSIBLE_NOCOLOR": "1",
-            "RP_KILL": kill,
-            "RP_STEPS": str(steps),
-        }
-        command = [str(pathlib.Path(sys.executable).parent / "ansible-playbook"), "-i", str(inventory), book]
-        done = subprocess.run(
-            [*command, "-e", json.dumps(variables), *arguments],
-            env=environment, capture_output=True, text=True, timeout=900, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        if done.returncode == KILLED:
-            self._end_left(f"RP_STEPS={steps}".encode())
-        return Played(done.returncode, done.stdout + done.stderr)
-
-    def _end_left(self, sign: bytes) -> None:
-        """End what a killed control node has left running: the hosts die with it. Its environment tells which."""
-        deadline = time.monotonic() + 60
-        while True:
-            left = []
-            for each in pathlib.Path("/proc").iterdir():
-                with contextlib.suppress(OSError):
-                    if each.name.isdigit() and sign in (each / "environ").read_bytes().split(b"\0"):
-                        left.append(int(each.name))
-            for pid in left:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            if not left:
-                return
-            assert time.monotonic() < deadline, left
-            time.sleep(0.05)
+        inventory = {"all": {"vars": local, "hosts": hosts}}
+        return plays.play(self.folder, inventory, book, variables, *arguments, kill=kill)
 
     def labels(self, name: str) -> list[dict[str, str]]:
         """Return the labels of all snapshots of that name."""
@@ -205,27 +163,6 @@ class Fleet:
             host: (own / "log").read_text().split() if (own / "log").exists() else []
             for host, own in self.hosts.items()
         }
-
-
-@dataclass
-class Played:
-    """How a play ended: its exit code, and what it printed."""
-
-    code: int
-    text: str
-
-    def well(self) -> Played:
-        assert self.code == 0, self.text
-        return self
-
-    def killed(self) -> Played:
-        assert self.code == KILLED, self.text
-        return self
-
-    def said(self, *words: str) -> None:
-        """See to it that it failed, and said all of this in one message."""
-        assert self.code not in (0, KILLED), self.text
-        assert any(all(word in line for word in words) for line in self.text.splitlines()), self.text
 
 
 @pytest.fixture

@@ -74,13 +74,15 @@ cp -a "/usr/lib/uml/modules/$kernel" "$root/lib/modules/"
 mkdir -p "$root/lib/modules/$kernel/extra"
 cp "$modules"/*.ko "$root/lib/modules/$kernel/extra/"
 /sbin/depmod -b "$root" "$kernel"
-# For a root on LVM, whose modules have to be there before it: see lay_root.sh and boot_loader.sh.
-install "$here/lay_root.sh" "$root/usr/local/sbin/lay-root"
-install -m 644 "$(command -v linux.uml)" "$root/boot/vmlinuz-$kernel"
-linux.uml --showconfig > "$root/boot/config-$kernel"
-ln -s "boot/vmlinuz-$kernel" "$root/vmlinuz"
-ln -s "boot/initrd.img-$kernel" "$root/initrd.img"
-sed -i 's/^MODULES=.*/MODULES=list/' "$root/etc/initramfs-tools/initramfs.conf"
-chroot "$root" mkinitramfs -o "/boot/initrd.img-$kernel" "$kernel"
+# For another root than this disk, see lay_root.sh and boot_loader.sh. A root on LVM needs its modules before it is there.
+if [ "$SUITE" = "$(. /etc/os-release && echo "$VERSION_CODENAME")" ]; then
+    install "$here/lay_root.sh" "$root/usr/local/sbin/lay-root"
+    install -m 644 "$(command -v linux.uml)" "$root/boot/vmlinuz-$kernel"
+    linux.uml --showconfig > "$root/boot/config-$kernel"
+    ln -s "boot/vmlinuz-$kernel" "$root/vmlinuz"
+    ln -s "boot/initrd.img-$kernel" "$root/initrd.img"
+    sed -i 's/^MODULES=.*/MODULES=list/' "$root/etc/initramfs-tools/initramfs.conf"
+    chroot "$root" mkinitramfs -o "/boot/initrd.img-$kernel" "$kernel"
+fi
 touch "$root/etc/.updated" "$root/var/.updated"
 mkfs.ext4 -q -O ^metadata_csum -d "$root" "$image" 4G

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Callable, TextIO
 
 from ..core.errors import Blocked, InvalidInput, LockTimeout, RestorePointError
+from ..core.units import format_size
 from .offsite_options import add_options as add_offsite
 
 if TYPE_CHECKING:
@@ -428,12 +429,16 @@ class Agent:
             exporting = self._running(policy, Exporting)
             if options.if_due and not self._is_due(policy, exporting):
                 continue
-            record = exporting.export(options.destination, options.force, options.wait, options.if_due)
-            records.append({**record, "results": exporting.results})
+            if options.dry_run:
+                record, warnings = self._foreseen(policy)
+            else:
+                record = exporting.export(options.destination, options.force, options.wait, options.if_due)
+                record, warnings = {**record, "results": exporting.results}, exporting.warnings
+            records.append(record)
             codes.append(_CODES[record["outcome"]])
             if not options.json:
-                self._exported(exporting.results, record)
-            for warning in dict.fromkeys(exporting.warnings):
+                self._exported(record)
+            for warning in dict.fromkeys(warnings):
                 complain(f"warning: {warning}")
             if record["outcome"] == "interrupted":
                 break
@@ -441,12 +446,25 @@ class Agent:
             self._say_json(records)
         return max(codes)
 
-    def _exported(self, results: Sequence[Mapping[str, Any]], record: Mapping[str, Any]) -> None:
-        for each in results:
+    def _foreseen(self, policy: Policy) -> tuple[dict[str, Any], list[str]]:
+        """Return what an export would do, and warnings."""
+        from .foreseeing import Foreseeing
+
+        foreseeing = Foreseeing(policy, self._now)
+        return foreseeing.foresee(self._options.destination, self._options.force), foreseeing.warnings
+
+    def _exported(self, record: Mapping[str, Any]) -> None:
+        for each in record["results"]:
             words = [f"{each['destination']}: {each['target']} {each['action']}", each.get("name"), each.get("reason")]
             self._say("; ".join(word for word in words if word))
-        reason = record.get("reason", "") if not results else ""
-        self._say("; ".join(word for word in (f"{record['policy']}: {record['outcome']}", reason) if word))
+        for each in record.get("decisions", ()):
+            if each["keep"]:
+                self._say(f"{each['destination']}: {each['target']} kept; {each['name']}; {each['reason']}")
+        reason = record.get("reason", "") if not record["results"] else ""
+        freed = record.get("freed_bytes")
+        size = f"{'would free' if record.get('dry_run') else 'freed'} {format_size(freed)}" if freed else ""
+        told = f"{record['policy']}: {record['outcome']}{' (dry run)' if record.get('dry_run') else ''}"
+        self._say("; ".join(word for word in (told, size, reason) if word))
 
     def import_(self) -> int:
         """Show what a destination holds, or restore from it."""

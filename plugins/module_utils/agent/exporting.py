@@ -21,21 +21,19 @@ from ..core.backend import Desired
 from ..core.errors import InvalidInput, LockTimeout, RestorePointError
 from ..core.offsite import (
     Destination,
-    Diverged,
     Index,
     Point,
     Step,
     bookmarked,
     needed_names,
     steps_for_files,
-    steps_to,
 )
 from ..core.retention import RetentionPolicy
 from ..core.snapshot import Snapshot
 from ..core.units import format_size
 from ..engine.policy import Policy, Target
 from ..interrupts import Interrupts
-from ..offsite import streams, zfs
+from ..offsite import zfs
 from ..offsite.files import Folder
 from .progress import Shown
 from .running import BUSY, DONE, FAILED, INTERRUPTED, KILLED, RUNNING, UNCHANGED, is_due, members
@@ -43,6 +41,8 @@ from .state import State, new_line
 
 #: How many names a mark holds, and how many failures a line.
 _MOST_NAMES, _TOLD = 200, 20
+#: What became of a target, where that has changed its destination.
+CHANGES = ("exported", "forgotten")
 
 
 class Found:
@@ -110,19 +110,20 @@ class Exporting:
     def __init__(
         self, state: State, policy: Policy, now: Callable[[], int], interrupts: Interrupts, shown: Shown | None = None
     ) -> None:
-        self._state, self._policy, self._now = state, policy, now
-        self._interrupts, self._shown = interrupts, shown
+        self._state, self._policy, self.now = state, policy, now
+        self._interrupts, self.shown = interrupts, shown
         self._mark = state.mark(f"{policy.name}.export")
-        self._here = zfs.Side()
-        self._kinds: dict[str, zfs.Held] = {}
+        self.here = zfs.Side()
+        self.kinds: dict[str, zfs.Held] = {}
         self.warnings: list[str] = []
         self.record: dict[str, Any] = {}
         self.results: list[dict[str, Any]] = []
+        self.freed_bytes = 0
 
     def is_due(self, ahead: int = 0) -> bool:
         """Say whether a moment of its schedule has passed since the last export that succeeded was begun."""
         last = self._state.last_of(self._policy.name, "export")
-        return is_due(self._policy.export_due, last, self._now() + ahead)
+        return is_due(self._policy.export_due, last, self.now() + ahead)
 
     def export(self, only: Sequence[str], force: bool, wait: float, if_due: bool = False) -> dict[str, Any]:
         """Bring what they lack to the destinations of these names, or to all; return the record.
@@ -131,7 +132,7 @@ class Exporting:
         """
         destinations = chosen(self._policy, only)
         begun = time.monotonic()
-        self.record = {**new_line("export", self._policy.name, self._now()), "outcome": RUNNING}
+        self.record = {**new_line("export", self._policy.name, self.now()), "outcome": RUNNING}
         try:
             with self._state.lock(f"{self._policy.name}.export", wait):
                 self._recover()
@@ -170,12 +171,12 @@ class Exporting:
                 from ..linux import set_idle_priority
 
                 set_idle_priority()
-            found = found_targets(self._policy, destinations, self._now, self.warnings)
+            found = found_targets(self._policy, destinations, self.now, self.warnings)
             for destination in destinations:
                 self._to(destination, [each for each in found if each.backend.name in destination.backends], force)
             failed = [each for each in self.results if each["action"] == "failed"]
-            moved = any(each["action"] == "exported" for each in self.results)
-            self.record["outcome"] = FAILED if failed else DONE if moved else UNCHANGED
+            changed = any(each["action"] in CHANGES for each in self.results)
+            self.record["outcome"] = FAILED if failed else DONE if changed else UNCHANGED
             if failed:
                 self.record["reason"] = "; ".join(dict.fromkeys(each["reason"] for each in failed[:_TOLD]))
         except KeyboardInterrupt as error:
@@ -185,14 +186,15 @@ class Exporting:
         except OSError as error:
             self.record.update(outcome=FAILED, reason=f"{error.filename or 'the disk'}: {error.strerror}")
         finally:
-            if self._shown:
-                self._shown.clear()
+            if self.shown:
+                self.shown.clear()
 
     def _end(self, begun: float, everywhere: bool) -> None:
         with self._interrupts.held():
             self.record["seconds"] = round(time.monotonic() - begun, 3)
             self.record["targets"] = list(dict.fromkeys(each["target"] for each in self.results))
             self.record["sent_bytes"] = sum(each.get("bytes", 0) for each in self.results)
+            self.record["freed_bytes"] = self.freed_bytes
             counts: dict[str, int] = {}
             for each in self.results:
                 if each["action"] != "unchanged":
@@ -216,7 +218,7 @@ class Exporting:
             line = found.setdefault(each["destination"], {"destination": each["destination"], "outcome": UNCHANGED})
             if each["action"] == "failed":
                 line["outcome"] = FAILED
-            elif each["action"] == "exported" and line["outcome"] == UNCHANGED:
+            elif each["action"] in CHANGES and line["outcome"] == UNCHANGED:
                 line["outcome"] = DONE
         return list(found.values())
 
@@ -229,14 +231,19 @@ class Exporting:
             self._tried(destination, "*", lambda: to_repository(self, destination, found))
             return
         datasets = [each.target for each in found]
-        marks = self._here.bookmarks(datasets) if found else {}
-        self._kinds = self._here.kinds(datasets) if found else {}
-        send = self._to_file if destination.kind == "file" else self._to_zfs
+        marks = self.here.bookmarks(datasets) if found else {}
+        self.kinds = self.here.kinds(datasets) if found else {}
         for each in found:
             if not each.own:
                 self.warnings.append(f"{each.shown} has no restore point of {self._policy.name} yet")
                 continue
-            self._tried(destination, each.shown, functools.partial(send, destination, each, marks[each.target], force))
+            known = marks[each.target]
+            send = functools.partial(self._to_file, destination, each, known)
+            if destination.kind == "zfs":
+                from .exporting_zfs import Copying, to_dataset
+
+                send = functools.partial(to_dataset, self, Copying(destination, each, known, force))
+            self._tried(destination, each.shown, send)
 
     def _tried(self, destination: Destination, target: str, work: Callable[[], None]) -> None:
         """Do it; a failure is noted, and the others go on."""
@@ -274,7 +281,7 @@ class Exporting:
 
     def told(self, target: str) -> Callable[[int], None]:
         """Return what shows how far a stream has got."""
-        shown = self._shown
+        shown = self.shown
 
         def tell(count: int) -> None:
             if shown:
@@ -282,71 +289,21 @@ class Exporting:
 
         return tell
 
-    def _to_zfs(self, destination: Destination, found: Found, known: list[Point], force: bool) -> None:
-        source, params = found.target, destination.params
-        side = zfs.Side(ssh=params["ssh"])
-        target = f"{params['dataset']}/{source.replace('/', ':')}"
-        attempt = f"export {source} to {target}{side.place}"
-        if f"{target}/".startswith(f"{source}/") and side.ssh is None:
-            raise InvalidInput(attempt, "it would be a part of itself", "name a dataset elsewhere")
-        origin = self._kinds[source]
-        there = side.look(target)
-        if there is None and side.look(params["dataset"]) is None:
-            reason = f"there is no {params['dataset']}{side.place}"
-            raise RestorePointError(attempt, reason, "create it first, with `zfs create`")
-        moved = 0
-        if there is not None and there.token:
-            told = self.told(found.shown)
-            moved = zfs.resume(self._here, side, source, target, there, destination.bandwidth, attempt, told)
-            there = side.look(target)
-        if there is not None and not there.points:
-            way = "rename it, or destroy it if it is not needed"
-            raise RestorePointError(attempt, "there is a dataset of that name without any snapshot", way)
-        name = self._arrived(destination, found, there, known)
-        steps = steps_to(_points(found, known), there.points if there else (), params["newest_only"], force)
-        if isinstance(steps, Diverged):
-            way = "say --force if that may go, or " if steps.forced else ""
-            raise RestorePointError(attempt, steps.reason, f"{way}rename {target}{side.place}, and a new copy begins")
-        for number, step in enumerate(steps.steps):
-            with self.sending(found.labelled, step):
-                send = zfs.sending(source, step, origin.encrypted, params["properties"])
-                receive = side.argv(*zfs.receiving(target, source, origin.kind, steps.rollback and not number))
-                remedy = "see to that; the next export goes on where it ended"
-                told = self.told(found.shown)
-                moved += streams.pump([send], receive, attempt, remedy, destination.bandwidth, told).bytes
-                name = self._arrived(destination, found, side.look(target), known)
-                if name != step.point.name:
-                    way = "look at both sides with `zfs list -t all`"
-                    raise RestorePointError(attempt, f"{step.point.name} was sent, and has not arrived", way)
-        self.tell(destination, found.shown, "exported" if moved else "unchanged", name=name, bytes=moved)
-
-    def _arrived(
-        self, destination: Destination, found: Found, there: zfs.Held | None, known: list[Point]
-    ) -> str | None:
-        """Return the name of the newest snapshot there, and remember it where it is one of ours."""
-        if there is None or not there.points:
-            return None
-        newest = there.points[-1]
-        self._remember(destination, found, newest.name, newest.guid, known)
-        return newest.name
-
-    def _remember(self, destination: Destination, found: Found, name: str, guid: str, known: list[Point]) -> None:
+    def remember(self, destination: Destination, found: Found, name: str, guid: str, known: list[Point]) -> None:
+        """Bookmark what a destination holds now, where it is one of our own. Brings ``known`` up to date."""
         ours = [each for each in found.own if each.name == name and str(each.extra["guid"]) == guid]
         if ours:
             point = Point(name, guid, int(ours[0].extra["createtxg"]))
-            self._here.remember(found.target, destination.name, point, known)
+            self.here.remember(found.target, destination.name, point, known)
 
-    def _to_file(self, destination: Destination, found: Found, known: list[Point], force: bool) -> None:
+    def _to_file(self, destination: Destination, found: Found, known: list[Point]) -> None:
         source, params = found.target, destination.params
-        attempt = f"export {source} to {params['path']}"
-        origin = self._kinds[source]
+        origin = self.kinds[source]
         folder = Folder(params["path"], source)
+        index = folder.look(self._policy.name) or Index(source, self._policy.name, kind=origin.kind)
         folder.make()
-        index = folder.index() or Index(source, self._policy.name, kind=origin.kind)
-        if index.policy != self._policy.name:
-            raise RestorePointError(attempt, f"{folder.path} is of policy {index.policy}", "name another folder")
         after = params["whole_after"]
-        steps = steps_for_files(_points(found, known), index.parts, params["newest_only"], after)
+        steps = steps_for_files(points_of(found, known), index.parts, params["newest_only"], after)
         moved = 0
         self._noted(destination, found, index, known)
         for step in steps.steps:
@@ -361,7 +318,7 @@ class Exporting:
     def _noted(self, destination: Destination, found: Found, index: Index, known: list[Point]) -> None:
         """Remember the last snapshot in a folder, where it is still here."""
         if index.parts:
-            self._remember(destination, found, index.parts[-1].name, index.parts[-1].guid, known)
+            self.remember(destination, found, index.parts[-1].name, index.parts[-1].guid, known)
 
     def _write(
         self, folder: Folder, index: Index, step: Step, found: Found, destination: Destination, raw: bool
@@ -384,7 +341,7 @@ def chosen(policy: Policy, only: Sequence[str]) -> list[Destination]:
     return [known[name] for name in only] if only else list(known.values())
 
 
-def _points(found: Found, known: Sequence[Point]) -> list[Point]:
+def points_of(found: Found, known: Sequence[Point]) -> list[Point]:
     """Return what streams of a dataset may carry and start from."""
     names = {each.name for each in found.own}
     points = [

@@ -26,6 +26,8 @@ def add_options(commands: Any) -> None:
     export.add_argument(
         "--if-due", action="store_true", help="only if a moment of its schedule has passed since the last export"
     )
+    words = "only say what would be sent, and what the keep rules of ZFS destinations would remove there"
+    export.add_argument("--dry-run", action="store_true", help=words)
     export.add_argument("--json", action="store_true", help="print JSON")
     words = "show what a destination holds, or restore from it"
     made = commands.add_parser("import", help=words, description=words)

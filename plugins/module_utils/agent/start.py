@@ -131,6 +131,7 @@ def begin(build: str) -> int:
         sys.meta_path.insert(0, Compiled(folder, build, archive))
     except (OSError, ValueError, EOFError, TypeError):
         kept = False
+        importlib.import_module("restorepoint.compiled_once")
     ran_before = not kept and os.path.exists(os.path.join(folder, "journal.jsonl"))
     code: int = importlib.import_module("restorepoint.agent.cli").main()
     if ran_before:

@@ -14,6 +14,7 @@ from typing import Any, Callable, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
+from .. import compiled_once  # noqa: F401 - before all that follows, for what it does
 from ..backends.btrfs.backend import BtrfsBackend
 from ..backends.btrfs.info import describe
 from ..backends.btrfs.options import BtrfsOptions
@@ -24,7 +25,7 @@ from ..engine.desired import desired_state, not_negative
 from ..engine.spec import ASIDES_SPEC, KEEP_SPEC, SNAPSHOT_SPEC
 from .module import StateModule, clones_of, now
 from .showing import show
-from .spec import REQUIRED_IF_CLONES
+from .spec import FIELDS_SPEC, REQUIRED_IF_CLONES
 
 STATE_SPEC: dict[str, Any] = {
     **engine.TARGET_SPEC,
@@ -48,6 +49,7 @@ INFO_SPEC: dict[str, Any] = {
     "name": {"type": "str"},
     "sizes": {"type": "bool", "default": False},
     "verify": {"type": "bool", "default": False},
+    **FIELDS_SPEC,
 }
 
 

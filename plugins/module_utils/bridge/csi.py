@@ -14,6 +14,7 @@ from typing import Any, Callable, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
+from .. import compiled_once  # noqa: F401 - before all that follows, for what it does
 from ..audit import AuditLog
 from ..backends.csi.backend import CsiBackend
 from ..backends.csi.info import describe
@@ -28,6 +29,7 @@ from .kubernetes import ARGUMENT_SPEC as KUBERNETES_SPEC
 from .kubernetes import connection_options
 from .module import StateModule, now
 from .showing import show
+from .spec import FIELDS_SPEC
 
 TARGET_SPEC: dict[str, Any] = {
     "namespace": {"type": "str", "required": True},
@@ -69,6 +71,7 @@ INFO_SPEC: dict[str, Any] = {
     **TARGET_SPEC,
     "name": {"type": "str"},
     "contents": {"type": "bool", "default": False},
+    **FIELDS_SPEC,
 }
 
 #: A return may be undone or called off without naming the snapshot.

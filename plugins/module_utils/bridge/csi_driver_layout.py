@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
+from .. import compiled_once  # noqa: F401 - before all that follows, for what it does
 from ..backends.csi.explain import Explain
 from ..core.errors import InvalidInput
 from ..kube import KubeClient

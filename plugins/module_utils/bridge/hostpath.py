@@ -15,6 +15,7 @@ from typing import Any, Callable, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
+from .. import compiled_once  # noqa: F401 - before all that follows, for what it does
 from ..backends.hostpath.backend import HostpathBackend
 from ..backends.hostpath.info import describe
 from ..backends.hostpath.options import HostpathOptions, HostTarget
@@ -30,7 +31,7 @@ from .kubernetes import ARGUMENT_SPEC as KUBERNETES_SPEC
 from .kubernetes import connection_options
 from .module import StateModule, clones_of, now
 from .showing import show
-from .spec import REQUIRED_IF_CLONES
+from .spec import FIELDS_SPEC, REQUIRED_IF_CLONES
 
 TARGET_SPEC: dict[str, Any] = {
     **engine.TARGET_SPEC,
@@ -77,6 +78,7 @@ INFO_SPEC: dict[str, Any] = {
     "name": {"type": "str"},
     "sizes": {"type": "bool", "default": False},
     "verify": {"type": "bool", "default": False},
+    **FIELDS_SPEC,
 }
 
 _ARGUMENTS: dict[str, Any] = {

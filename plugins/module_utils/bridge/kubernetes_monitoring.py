@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
+from .. import compiled_once  # noqa: F401 - before all that follows, for what it does
 from ..core.claim_names import check_request
 from ..core.errors import InvalidInput
 from ..core.units import parse_duration

@@ -16,6 +16,7 @@ from typing import Any, Callable, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
+from .. import compiled_once  # noqa: F401 - before all that follows, for what it does
 from ..core.errors import Blocked, MissingLibrary, RestorePointError, ToolError
 from ..interrupts import Interrupts
 from ..lock import host_lock

@@ -14,6 +14,7 @@ from typing import Any, Callable, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
+from .. import compiled_once  # noqa: F401 - before all that follows, for what it does
 from ..backends.lvm.backend import LvmBackend
 from ..backends.lvm.info import describe
 from ..backends.lvm.names import check_new_lv, parse_volume
@@ -25,7 +26,7 @@ from ..engine.desired import desired_state
 from ..engine.spec import ASIDES_SPEC, KEEP_SPEC, SNAPSHOT_SPEC
 from .module import StateModule, now
 from .showing import show
-from .spec import REQUIRED_IF_CLONES
+from .spec import FIELDS_SPEC, REQUIRED_IF_CLONES
 
 STATE_SPEC: dict[str, Any] = {
     **engine.TARGET_SPEC,
@@ -49,6 +50,7 @@ INFO_SPEC: dict[str, Any] = {
     **engine.TARGET_SPEC,
     "name": {"type": "str"},
     "used_by": {"type": "bool", "default": False},
+    **FIELDS_SPEC,
 }
 
 

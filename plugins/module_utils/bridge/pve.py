@@ -17,6 +17,7 @@ from typing import Any, Callable, NoReturn
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.parameters import env_fallback
 
+from .. import compiled_once  # noqa: F401 - before all that follows, for what it does
 from ..audit import AuditLog
 from ..backends.pve.backend import PveBackend, PveOptions
 from ..backends.pve.guests import Selection, words
@@ -28,7 +29,7 @@ from ..engine.spec import ASIDES_SPEC, KEEP_SPEC, SNAPSHOT_SPEC
 from ..pve import CONNECT, Connection, HttpsTransport, PveshTransport, Transport
 from .module import StateModule, now
 from .showing import show
-from .spec import REQUIRED_IF
+from .spec import FIELDS_SPEC, REQUIRED_IF
 
 
 def _option(*variables: str, **spec: Any) -> dict[str, Any]:
@@ -93,6 +94,7 @@ INFO_SPEC: dict[str, Any] = {
     "config": {"type": "bool", "default": False},
     "compare": {"type": "bool", "default": False},
     "text": {"type": "bool", "default": False},
+    **FIELDS_SPEC,
 }
 
 

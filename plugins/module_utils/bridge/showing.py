@@ -15,13 +15,17 @@ from typing import Any, Callable, NoReturn
 from ansible.module_utils.basic import AnsibleModule
 
 from ..core.errors import MissingLibrary, RestorePointError
+from ..core.snapshot import with_fields
 from .libraries import missing_library
 
 
 def show(
     module: AnsibleModule, look: Callable[[Mapping[str, Any]], tuple[Mapping[str, Any], Sequence[str]]]
 ) -> NoReturn:
-    """End an info module with what ``look`` finds by its options, and with the warnings it has; or with its failure."""
+    """End an info module with what ``look`` finds by its options, and with the warnings it has; or with its failure.
+
+    Where the option ``fields`` names some, snapshots are shown with these alone.
+    """
     try:
         result, warnings = look(module.params)
     except MissingLibrary as error:
@@ -30,4 +34,5 @@ def show(
         module.fail_json(msg=str(error))
     for warning in warnings:
         module.warn(warning)
-    module.exit_json(changed=False, **result)
+    fields = module.params.get("fields")
+    module.exit_json(changed=False, **(with_fields(result, fields) if fields else result))

@@ -16,16 +16,18 @@ from typing import Any, Callable, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
+from .. import compiled_once  # noqa: F401 - before all that follows, for what it does
 from ..backends.zfs.backend import ZfsBackend
 from ..backends.zfs.info import describe
 from ..backends.zfs.options import ZfsOptions
 from ..core.backend import Backend, Desired
 from ..core.errors import InvalidInput
+from ..core.snapshot import FIELDS
 from ..engine import zfs as engine
 from ..engine.desired import desired_state
 from ..engine.spec import ASIDES_SPEC, KEEP_SPEC, SNAPSHOT_SPEC
 from .showing import show
-from .spec import REQUIRED_IF_CLONES
+from .spec import FIELDS_SPEC, REQUIRED_IF_CLONES
 
 STATE_SPEC: dict[str, Any] = {
     **engine.TARGET_SPEC,
@@ -52,6 +54,7 @@ INFO_SPEC: dict[str, Any] = {
     "holds": {"type": "bool", "default": False},
     "asides": {"type": "bool", "default": True},
     "tree": {"type": "bool", "default": True},
+    **FIELDS_SPEC,
 }
 
 _PROPERTY = re.compile(r"[a-z0-9:_.@#-]+")
@@ -93,6 +96,7 @@ def run_info() -> NoReturn:
             holds=params["holds"],
             asides=params["asides"],
             tree=params["tree"],
+            fields=params["fields"] or FIELDS,
         )
         return result, backend.warnings
 

@@ -14,9 +14,12 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
 from .errors import InvalidInput
+
+if TYPE_CHECKING:
+    from .retention import RetentionPolicy
 
 #: How bookmarks that exports make begin. They hold the destination's name, and the snapshot's.
 BOOKMARK = "restorepoint-export."
@@ -31,6 +34,7 @@ class Destination:
     """Where a policy exports to: one of ``KINDS`` in engine/exports.py. ``params`` has the keys of its kind.
 
     ``backends`` are those whose targets go there. ``bandwidth`` is in bytes a second, None where there is no limit.
+    ``retention`` says which copies stay in a ZFS destination; None where all of them do.
     """
 
     kind: str
@@ -39,6 +43,7 @@ class Destination:
     bandwidth: int | None = None
     idle: bool = True
     params: Mapping[str, Any] = field(default_factory=dict)
+    retention: RetentionPolicy | None = None
 
 
 @dataclass(frozen=True)
@@ -257,6 +262,29 @@ def _part(data: Mapping[str, Any]) -> Part:
     if not sound:
         raise ValueError(f"{part.file!r} is described in another way")
     return part
+
+
+# -- restic ------------------------------------------------------------------------------------------------------------
+
+
+def restic_line(words: Iterable[str]) -> str:
+    """Return a command as restic takes one: a text that it splits at blanks, with quotes around whole words.
+
+    It is no shell's: quotes inside of a word split it, and a backslash takes the quote after it along (restic,
+    internal/backend/shell_split.go). Raises InvalidInput for a word that cannot be told to it.
+    """
+    return " ".join(map(_restic_word, words))
+
+
+def _restic_word(word: str) -> str:
+    if word and not re.search(r"""[\s'"\\]""", word):
+        return word
+    for quote in ("'", '"'):
+        if word and quote not in word and not word.endswith("\\"):
+            return f"{quote}{word}{quote}"
+    raise InvalidInput(
+        f"hand {word!r} to restic", "restic cannot read such a word", "leave out what is no letter, or use a script"
+    )
 
 
 # -- what the agent tells ----------------------------------------------------------------------------------------------

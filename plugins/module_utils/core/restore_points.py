@@ -210,7 +210,7 @@ def told(attempt: str, problems: Sequence[str], stands: str) -> str:
     """Return the message for several problems: what was attempted, all of them, and what stands."""
     shown = "; ".join(problem.rstrip(".") for problem in problems[:_TOLD])
     more = f"; and {len(problems) - _TOLD} more" if len(problems) > _TOLD else ""
-    return f"Cannot {attempt}: {shown}{more}. {stands}"
+    return f"Cannot {attempt}: {shown}{more}. {stands}".rstrip()
 
 
 def spread_of(instants: Iterable[float]) -> float | None:

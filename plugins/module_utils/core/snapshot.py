@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,13 @@ def parse_timestamp(text: str) -> int:
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} does not say its offset from UTC: add Z, or an offset such as +01:00")
     return int(moment.timestamp() // 1)
+
+
+#: What the common form has, by the names that results show, in their order (``Snapshot.as_result``).
+FIELDS = (
+    *("backend", "target", "name", "created", "owner", "policy", "description", "labels", "size_bytes"),
+    *("referenced_bytes", "parent", "ready", "held", "in_use", "extra"),
+)
 
 
 @dataclass(frozen=True)
@@ -99,3 +106,34 @@ def as_tree(snapshots: Sequence[Snapshot]) -> dict[str, Any]:
         siblings.append(node)
         nodes[(snapshot.target, snapshot.name)] = node
     return tree
+
+
+def with_fields(result: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:
+    """Return what an info module shows, with only these fields of each snapshot and aside.
+
+    ``result`` has ``snapshots`` and ``asides`` in the common form, and may have a ``tree``. A node of that keeps its
+    name and its children, and of the rest what is among the fields. What is no field of the common form stays as it is:
+    an option of its own has asked for it.
+    """
+    dropped = set(FIELDS).difference(fields)
+    found = dict(result)
+    for key in ("snapshots", "asides"):
+        found[key] = [{name: value for name, value in each.items() if name not in dropped} for each in result[key]]
+    if "tree" in result:
+        found["tree"] = {target: _thinned(nodes, dropped - {"name"}) for target, nodes in result["tree"].items()}
+    return found
+
+
+def _thinned(roots: Sequence[Mapping[str, Any]], dropped: Collection[str]) -> list[dict[str, Any]]:
+    """Return nodes of a tree without these keys. Not by recursion: a chain may be as long as somebody likes."""
+    thinned: list[dict[str, Any]] = []
+    waiting = [(node, thinned) for node in roots]
+    while waiting:
+        following = []
+        for node, siblings in waiting:
+            kept = {key: value for key, value in node.items() if key not in dropped}
+            kept["children"] = []
+            siblings.append(kept)
+            following += [(child, kept["children"]) for child in node["children"]]
+        waiting = following
+    return thinned

@@ -12,10 +12,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, Protocol
+from typing import TYPE_CHECKING, Any, Callable, Protocol
 
-from ..core.offsite import Destination
+from ..core.errors import InvalidInput
+from ..core.offsite import Destination, restic_line
 from ..core.units import parse_size
+
+if TYPE_CHECKING:
+    from ..core.retention import RetentionPolicy
 
 COMPRESSIONS = ("zstd", "lz4", "gzip", "none")
 #: What each kind of destination takes, and why it does not take the others.
@@ -28,7 +32,11 @@ _COMMON = ("kind", "name", "backends", "bandwidth_limit", "idle")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,22}")
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_SFTP_URL = re.compile(r"sftp://(?:(?P<user>[^@/]*)@)?(?P<host>[^:/@]+)(?::(?P<port>[0-9]{1,5}))?/.*")
+_SFTP = re.compile(r"sftp:(?:(?P<user>[^@:]*)@)?(?P<host>[^:/@]+):.*")
 _SHARE = re.compile(r"[0-9]+(\.[0-9]+)?%|[0-9]+/[0-9]+|[0-9]+[KMGT]")
+#: What goes with ``keep`` in a ZFS destination, as in a policy.
+_BESIDE_KEEP = ("min_keep", "min_age", "max_delete", "require_recent")
 #: Keep rules of ours that `restic forget` has as well, and its word for each.
 RESTIC_KEEP = {each: f"--keep-{each}" for each in ("last", "hourly", "daily", "weekly", "monthly", "yearly", "within")}
 
@@ -73,12 +81,15 @@ _SSH = {
     "key_file": _Key(str, "a path"),
     "known_hosts": _Key(str, "a path"),
 }
+#: Host, user and port of a restic over SFTP stand in its repository.
+_SSH_FILES = ("key_file", "known_hosts")
 _KEYS: dict[str, dict[str, _Key]] = {
     "zfs": {
         "dataset": _Key(str, "the name of a dataset", required=True),
         "ssh": _Key(Mapping, "a mapping"),
         "newest_only": _Key(bool, "true or false", False),
         "properties": _Key(bool, "true or false", True),
+        "keep": _Key(Mapping, "a mapping"),
     },
     "file": {
         "path": _Key(str, "a path", required=True),
@@ -93,6 +104,7 @@ _KEYS: dict[str, dict[str, _Key]] = {
         "password_file": _Key(str, "a path"),
         "password_command": _Key(list, "a list of texts"),
         "environment_file": _Key(str, "a path"),
+        "ssh": _Key(Mapping, "a mapping"),
         "host": _Key(str, "a name"),
         "init": _Key(bool, "true or false", False),
         "keep": _Key(Mapping, "a mapping"),
@@ -102,12 +114,17 @@ _KEYS: dict[str, dict[str, _Key]] = {
 }
 
 
-def destinations(readers: Sequence[Reader], backends: Sequence[str]) -> tuple[Destination, ...]:
-    """Return the destinations of a policy whose targets are of these backends; faults go to the readers."""
+def destinations(
+    readers: Sequence[Reader], backends: Sequence[str], rules: Callable[[Any], RetentionPolicy | None]
+) -> tuple[Destination, ...]:
+    """Return the destinations of a policy whose targets are of these backends; faults go to the readers.
+
+    ``rules`` reads keep rules as those of the policy are read.
+    """
     found: list[Destination] = []
     for read in readers:
         before = len(read.faults)
-        made = _destination(read, backends)
+        made = _destination(read, backends, rules)
         if made is not None and made.name in [each.name for each in found]:
             read.fault("name", f"another destination is called {made.name!r} already")
         if made is not None and len(read.faults) == before:
@@ -115,14 +132,16 @@ def destinations(readers: Sequence[Reader], backends: Sequence[str]) -> tuple[De
     return tuple(found)
 
 
-def _destination(read: Reader, backends: Sequence[str]) -> Destination | None:
+def _destination(
+    read: Reader, backends: Sequence[str], rules: Callable[[Any], RetentionPolicy | None]
+) -> Destination | None:
     kind = read.get("kind", str, "", "a text")
     if kind not in KINDS:
         if read.sound:
             words = f"there is no kind {kind!r}" if kind else "it is missing"
             read.fault("kind", f"{words}; there are {', '.join(KINDS)}")
         return None
-    read.only((*_COMMON, *_KEYS[kind]))
+    read.only((*_COMMON, *_KEYS[kind], *(_BESIDE_KEEP if kind == "zfs" else ())))
     name = read.get("name", str, kind, "a text")
     if not _NAME.fullmatch(name):
         read.fault("name", "it has to be 1 to 23 characters of a-z, 0-9 and '-', beginning with a letter")
@@ -139,7 +158,22 @@ def _destination(read: Reader, backends: Sequence[str]) -> Destination | None:
         bandwidth=bandwidth,
         idle=read.get("idle", bool, True, "true or false"),
         params=params,
+        retention=_retention(read, rules) if kind == "zfs" else None,
     )
+
+
+def _retention(read: Reader, rules: Callable[[Any], RetentionPolicy | None]) -> RetentionPolicy | None:
+    """Return which copies stay in a ZFS destination, None where all of them do."""
+    if read.data.get("keep") is None:
+        for name in _BESIDE_KEEP:
+            if read.data.get(name) is not None:
+                read.fault(name, "without keep nothing is ever removed there, so there is nothing to limit")
+        return None
+    before = len(read.faults)
+    found = rules(read)
+    if found is not None and found.has_no_rule and len(read.faults) == before:
+        read.fault("keep", "it has no rule; leave it out to keep everything")
+    return found
 
 
 def _params(read: Reader, keys: Mapping[str, _Key]) -> dict[str, Any]:
@@ -172,11 +206,14 @@ def _check_zfs(read: Reader, params: dict[str, Any]) -> None:
         from ..backends.zfs.names import check_dataset
 
         read.tried("dataset", lambda: check_dataset(params["dataset"]))
-    ssh = params["ssh"]
-    if ssh is None:
-        return
+    if params["ssh"] is not None:
+        params["ssh"] = _ssh(read, params["ssh"], _SSH)
+
+
+def _ssh(read: Reader, ssh: Mapping[str, Any], keys: Mapping[str, _Key]) -> dict[str, Any]:
+    """Return the keys of `ssh`, all of them; what is wrong goes to the reader."""
     values: dict[str, Any] = {}
-    for name, key in _SSH.items():
+    for name, key in keys.items():
         value = ssh.get(name)
         # pylint: disable-next=isinstance-second-argument-not-valid-type
         wrong = value is not None and (not isinstance(value, key.kind) or isinstance(value, bool))
@@ -184,15 +221,15 @@ def _check_zfs(read: Reader, params: dict[str, Any]) -> None:
             read.fault(f"ssh.{name}", f"it has to be {key.words}" if wrong else "it is missing")
         values[name] = None if wrong else value
     for name in ssh:
-        if name not in _SSH:
-            read.fault(f"ssh.{name}", f"there is no such key; the keys are {', '.join(_SSH)}")
+        if name not in keys:
+            read.fault(f"ssh.{name}", f"there is no such key; the keys are {', '.join(keys)}")
     for name, rule in (("host", _HOST), ("user", _USER)):
-        if values[name] and not rule.fullmatch(values[name]):
+        if values.get(name) and not rule.fullmatch(values[name]):
             read.fault(f"ssh.{name}", "it has characters that no such name has")
-    for name in ("key_file", "known_hosts"):
+    for name in _SSH_FILES:
         if values[name] and not values[name].startswith("/"):
             read.fault(f"ssh.{name}", "it has to be an absolute path")
-    params["ssh"] = values
+    return values
 
 
 def _check_file(read: Reader, params: Mapping[str, Any]) -> None:
@@ -205,15 +242,43 @@ def _check_file(read: Reader, params: Mapping[str, Any]) -> None:
             read.fault(name, f"it has to be {least} or more")
 
 
+def sftp_host(repository: str) -> dict[str, Any]:
+    """Return host, user and port of a repository over SFTP, read as restic reads it. Raises InvalidInput.
+
+    It is ``sftp:[user@]host:path``, or ``sftp://[user@]host[:port]/path``.
+    """
+    found = _SFTP_URL.fullmatch(repository) or _SFTP.fullmatch(repository)
+    parts = found.groupdict() if found else {}
+    host, user = parts.get("host") or "", parts.get("user")
+    if not _HOST.fullmatch(host) or (user and not _USER.fullmatch(user)):
+        raise InvalidInput(
+            "read the repository", "it names no host that ssh could reach",
+            "write sftp:user@host:/path, or sftp://user@host:port//path",
+        )  # fmt: skip
+    port = parts.get("port")
+    return {"host": host, "user": user, "port": int(port) if port else None}
+
+
 def _check_restic(read: Reader, params: dict[str, Any]) -> None:
     command = params["password_command"]
     if (params["password_file"] is None) == (command is None):
         read.fault("", "it needs one of password_file and password_command")
     if command is not None and (not command or not all(isinstance(each, str) and each for each in command)):
         read.fault("password_command", "it has to be a program with its arguments, as a list of texts")
+    elif command is not None:
+        read.tried("password_command", lambda: restic_line(command))
     for name in ("password_file", "environment_file"):
         if params[name] and not params[name].startswith("/"):
             read.fault(name, "it has to be an absolute path")
+    if params["ssh"] is not None:
+        params["ssh"] = _ssh(read, params["ssh"], {name: _SSH[name] for name in _SSH_FILES})
+        if not params["repository"].startswith("sftp:"):
+            read.fault("ssh", "the repository is not reached over ssh; leave it out")
+        for name in _SSH_FILES:
+            if re.search(r"[^A-Za-z0-9._/+@:=-]", params["ssh"][name] or ""):
+                read.fault(f"ssh.{name}", "restic cannot hand a path with blanks or signs to ssh; name another one")
+    if (params["repository"] or "").startswith("sftp:"):
+        params["sftp"] = read.tried("repository", lambda: sftp_host(params["repository"]))
     if params["check"] and not _SHARE.fullmatch(params["check"]):
         read.fault("check", "it has to be a part such as 5%, 1/10 or 500M")
     if params["prune"] and not params["keep"]:

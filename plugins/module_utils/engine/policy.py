@@ -289,7 +289,7 @@ def _policy(read: _Reader) -> Policy | None:
         hooks=_hooks(read, targets),
         labels=_labels(read),
         drill=_drill(read, targets),
-        exports=_exports(read, targets),
+        exports=_exports(read, targets, timezone),
         drill_schedule=_schedule_of(read, "drill"),
         export_schedule=_schedule_of(read, "export"),
     )
@@ -556,7 +556,10 @@ def _check_freeze(read: _Reader, hook: Hook, targets: Sequence[Target]) -> None:
 # -- exports -----------------------------------------------------------------------------------------------------------
 
 
-def _exports(read: _Reader, targets: Sequence[Target]) -> tuple[Destination, ...]:
+def _exports(read: _Reader, targets: Sequence[Target], timezone: str) -> tuple[Destination, ...]:
     raw = read.get("export", list, [], "a list")
     readers = [_Reader(read.at(f"export[{number}]"), each, read.faults) for number, each in enumerate(raw)]
-    return exports.destinations(readers, [target.backend for target in targets])
+    # A time zone that is none is the policy's fault, and told once.
+    known = timezone if read.at("timezone") not in [each.place for each in read.faults] else "UTC"
+    backends = [target.backend for target in targets]
+    return exports.destinations(readers, backends, functools.partial(_retention, timezone=known))

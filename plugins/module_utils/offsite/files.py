@@ -58,10 +58,22 @@ class Folder:
             raise InvalidInput(f"read the index {place}", f"it is of {found.dataset}", "look how it came there")
         return found
 
-    def make(self) -> None:
-        """Make it, in a folder that has to be there: a share that is not mounted must not pass for an empty one."""
+    def look(self, policy: str) -> Index | None:
+        """Return its index, None where there is none yet, and where a policy may export to it.
+
+        The folder that it lies in has to be there: a share that is not mounted must not pass for an empty one.
+        Raises StoreError, InvalidInput, OSError.
+        """
         if not os.path.isdir(self._root):
             raise StoreError(f"export to {self._root}", "there is no such folder", "make it, or mount what it lies on")
+        index = self.index()
+        if index is not None and index.policy != policy:
+            attempt = f"export {self.dataset} to {self._root}"
+            raise StoreError(attempt, f"{self.path} is of policy {index.policy}", "name another folder")
+        return index
+
+    def make(self) -> None:
+        """Make it, and remove what a killed export has left in it. Raises OSError."""
         with contextlib.suppress(FileExistsError):
             os.mkdir(self.path, 0o700)
         for name in os.listdir(self.path):

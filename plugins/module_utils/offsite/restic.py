@@ -15,7 +15,6 @@ import json
 import os
 import pwd
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,26 +22,53 @@ from urllib.parse import quote, unquote
 
 from .. import process, secret_files
 from ..core.errors import InvalidInput, ToolError
-from ..core.offsite import Destination
+from ..core.offsite import Destination, restic_line
 from ..core.snapshot import parse_timestamp
 from ..lock import held
+from .zfs import ssh_command
 
 #: How long one backup, check or restore may take, in seconds; what only looks takes less.
 LONG, SHORT = 7 * 86400.0, 600.0
+#: What each kind of storage says where there is no repository, and nothing else is wrong.
 _NO_REPOSITORY = re.compile(
-    r"unable to open config file|repository does not exist|Is there a repository", re.IGNORECASE
+    r"repository does not exist"
+    r"|unable to open config file:.*(no such file or directory|does not exist|doesn't exist|not ?found|NoSuch|404)",
+    re.IGNORECASE,
 )
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+#: The first that fits counts. restic asks "Is there a repository" after whatever went wrong, so that says nothing.
 _WAYS_OUT = (
     (re.compile(r"wrong password|no key found", re.IGNORECASE), "put the repository's password there"),
-    (_NO_REPOSITORY, "see that it can be reached and is mounted; `init: true` makes one that is missing"),
+    (
+        re.compile(r"host key verification failed|host key is known", re.IGNORECASE),
+        "compare the host's key with its own, and put it into known_hosts",
+    ),
+    (
+        re.compile(r"permission denied \(|too many authentication failures", re.IGNORECASE),
+        "put the public key into authorized_keys there, and see that `ssh` finds the private one",
+    ),
+    (
+        re.compile(
+            r"signature we calculated|access key id|access ?denied|forbidden|unauthorized|\((401|403)\)", re.IGNORECASE
+        ),
+        "correct what it logs in with: environment_file, or the repository's address",
+    ),
+    (
+        re.compile(
+            r"connection (refused|timed out|reset)|no route to host|no such host|name or service not known"
+            r"|could not resolve|temporary failure in name|i/o timeout|network is unreachable",
+            re.IGNORECASE,
+        ),
+        "see that the host is up and can be reached from here, and that address and port are right",
+    ),
     (re.compile(r"no space left", re.IGNORECASE), "make room where the repository lies"),
     (
         re.compile(r"already locked", re.IGNORECASE),
         "wait for the other restic, or run `restic unlock` if there is none",
     ),
-    (re.compile(r"host key verification failed", re.IGNORECASE), "put the host's key into known_hosts"),
+    (_NO_REPOSITORY, "see that it can be reached and is mounted; `init: true` makes one that is missing"),
 )
+_MISSING = _WAYS_OUT[-1][1]
 _TAG = "restorepoint"
 
 
@@ -59,10 +85,14 @@ class Kept:
 
 
 class Repository:
-    """A destination of kind restic, for one policy. Raises InvalidInput for files that cannot be used."""
+    """A destination of kind restic, for one policy. Raises InvalidInput for files that cannot be used.
 
-    def __init__(self, destination: Destination, policy: str) -> None:
+    ``read_only``: nothing is written to it, not even a lock.
+    """
+
+    def __init__(self, destination: Destination, policy: str, read_only: bool = False) -> None:
         self.destination = destination
+        self._read_only = read_only
         self.policy = policy
         params = destination.params
         self.host = params["host"] or os.uname().nodename
@@ -78,17 +108,20 @@ class Repository:
             secret_files.check(params["password_file"], attempt)
             self._environment["RESTIC_PASSWORD_FILE"] = params["password_file"]
         else:
-            self._environment["RESTIC_PASSWORD_COMMAND"] = shlex.join(params["password_command"])
+            self._environment["RESTIC_PASSWORD_COMMAND"] = restic_line(params["password_command"])
+        self._options = sftp_options(params)
 
     def _run(self, *words: str, attempt: str, timeout: float = SHORT, ok: Sequence[int] = (0,)) -> process.Completed:
         limit = self.destination.bandwidth
         kib = str(max(1, (limit or 0) // 1024))
         limits = [f"--limit-upload={kib}", f"--limit-download={kib}"] if limit else []
+        limits += ["--no-lock"] if self._read_only else []
         # What is as short as a port is no secret, and hiding it would make messages unreadable.
         secrets = [each for each in self._secrets if len(each) > 5 and each not in _base_environment().values()]
+        argv = ["restic", *self._options, *limits, *words]
         try:
             return process.run(
-                ["restic", *limits, *words],
+                argv,
                 timeout=timeout,
                 attempt=attempt,
                 ok=ok,
@@ -97,18 +130,19 @@ class Repository:
                 secrets=secrets,
             )
         except ToolError as error:
-            for pattern, remedy in _WAYS_OUT:
-                if pattern.search(error.reason):
-                    raise ToolError(attempt, error.reason, remedy) from error
-            raise
+            # How ssh is started is long, and always the same.
+            reason = error.reason.replace(process.shown(argv), process.shown(["restic", *limits, *words]))
+            raise ToolError(attempt, reason, way_out(reason) or error.remedy) from error
 
     def open(self) -> list[Kept]:
         """Return what `kept` does; make the repository where it is missing, and that is asked for."""
         try:
             return self.kept()
         except ToolError as error:
-            if not self.destination.params["init"] or not _NO_REPOSITORY.search(error.reason):
+            if not self.destination.params["init"] or error.remedy != _MISSING:
                 raise
+        if self._read_only:
+            return []
         self._run("init", attempt=f"make the repository of {self.destination.name}")
         return []
 
@@ -149,7 +183,10 @@ class Repository:
         return {"bytes": int(summary["total_bytes_processed"]), "added": int(summary["data_added"])}
 
     def forget(self, targets: Sequence[str], rules: Mapping[str, str]) -> int:
-        """Let go of what the keep rules of the destination do not keep; return how many went. Only of this policy."""
+        """Let go of what the keep rules of the destination do not keep; return how many went. Only of this policy.
+
+        Where it is read only, they would go.
+        """
         keep = self.destination.params["keep"]
         if not keep:
             return 0
@@ -159,8 +196,9 @@ class Repository:
             attempt = f"forget old restore points of {target} in {self.destination.name}"
             tags = self._tags(target=target)
             named = ["--host", self.host, "--tag", tags, "--group-by", "host"]
-            gone += parse_forgotten(self._run("forget", "--json", *named, *words, attempt=attempt).stdout, attempt)
-        if gone and self.destination.params["prune"]:
+            words_of = [*named, *words, *(["--dry-run"] if self._read_only else [])]
+            gone += parse_forgotten(self._run("forget", "--json", *words_of, attempt=attempt).stdout, attempt)
+        if gone and self.destination.params["prune"] and not self._read_only:
             self._run("prune", attempt=f"prune the repository of {self.destination.name}", timeout=LONG)
         return gone
 
@@ -175,6 +213,23 @@ class Repository:
         """Restore into a folder, and compare what was written with what is kept."""
         attempt = f"import {kept.target} {kept.name} from {self.destination.name}"
         self._run("restore", kept.id, "--target", folder, "--verify", attempt=attempt, timeout=LONG)
+
+
+def way_out(reason: str) -> str | None:
+    """Return what to do about what restic said, None where it is not known. Its own command does not count."""
+    said = reason.partition("` ")[2] or reason
+    return next((remedy for pattern, remedy in _WAYS_OUT if pattern.search(said)), None)
+
+
+def sftp_options(params: Mapping[str, Any]) -> list[str]:
+    """Return what has restic start ssh as every other export does: nobody is asked, and the host's key has to be known.
+
+    Host, user and port are those of the repository, which restic tells ssh only where it starts it in its own way.
+    """
+    if not params.get("sftp"):
+        return []
+    *words, dashes, host = ssh_command({**(params["ssh"] or {}), **params["sftp"]})
+    return ["-o", f"sftp.command={restic_line([*words, '-s', dashes, host, 'sftp'])}"]
 
 
 def _base_environment() -> dict[str, str]:

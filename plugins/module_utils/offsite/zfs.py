@@ -61,7 +61,7 @@ class Side(Zfs):
         """Return the command that runs these words there. sshd hands one text to a shell, so each word is quoted."""
         if self.ssh is None:
             return list(words)
-        return [*_ssh(self.ssh), shlex.join([*_REMOTE, *words])]
+        return [*ssh_command(self.ssh), shlex.join([*_REMOTE, *words])]
 
     def run_program(
         self,
@@ -146,8 +146,11 @@ class Side(Zfs):
                 known.remove(each)
 
 
-def _ssh(ssh: Mapping[str, Any]) -> list[str]:
-    """Return the beginning of a command on another host: nobody is asked, and its key has to be known."""
+def ssh_command(ssh: Mapping[str, Any]) -> list[str]:
+    """Return the beginning of a command on another host: nobody is asked, and its key has to be known.
+
+    ``ssh`` has host, user, port, key_file and known_hosts, as far as they are given.
+    """
     words = ["ssh", "-T", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=30"]
     words += ["-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=8", "-o", "ClearAllForwardings=yes"]
     if ssh.get("known_hosts"):
@@ -161,10 +164,15 @@ def _ssh(ssh: Mapping[str, Any]) -> list[str]:
     return [*words, "--", ssh["host"]]
 
 
+def with_properties(step: Step, properties: bool) -> bool:
+    """Say whether a stream carries properties, those of the snapshot among them: whose it is."""
+    return properties and not (step.base is not None and step.base.bookmark)
+
+
 def sending(dataset: str, step: Step, raw: bool, properties: bool) -> list[str]:
     """Return the command that sends one snapshot. From a bookmark ZFS sends no properties."""
     words = ["zfs", "send", *(["-w"] if raw else ["-L", "-e", "-c"])]
-    if properties and not (step.base is not None and step.base.bookmark):
+    if with_properties(step, properties):
         words.append("-p")
     if step.base is not None:
         words += ["-i", f"{dataset}{step.base.mark}" if step.base.bookmark else step.base.mark]
@@ -191,11 +199,10 @@ def importing(dataset: str, options: Sequence[str], whole: bool) -> list[str]:
     return ["zfs", "receive", "-u", *(["-o", f"{IMPORTING}=yes"] if whole else []), *options, dataset]
 
 
-def resume(
-    here: Side, side: Side, source: str, target: str, held_there: Held, bandwidth: int | None, attempt: str,
-    told: Callable[[int], None] | None = None,
-) -> int:  # fmt: skip
-    """Go on with a receive that was interrupted, or give it up where the snapshot is gone; return the bytes moved.
+def resumable(
+    here: Side, side: Side, source: str, target: str, held_there: Held, attempt: str
+) -> tuple[str, bool]:  # fmt: skip
+    """Return which snapshot a receive that was interrupted is of, and whether it can go on: the snapshot is still here.
 
     Raises ToolError where it is of something else than ``source``.
     """
@@ -208,7 +215,19 @@ def resume(
             f"a receive of {of} into {target}{side.place} was interrupted, and it is none of ours",
             f"end it, or give it up with `zfs receive -A {target}`",
         )
-    if said.rc != 0:
+    return found.group(1).partition("@")[2], said.rc == 0
+
+
+def resume(
+    here: Side, side: Side, source: str, target: str, held_there: Held, bandwidth: int | None, attempt: str,
+    told: Callable[[int], None] | None = None,
+) -> int:  # fmt: skip
+    """Go on with a receive that was interrupted, or give it up where the snapshot is gone; return the bytes moved.
+
+    Raises ToolError where it is of something else than ``source``.
+    """
+    _name, possible = resumable(here, side, source, target, held_there, attempt)
+    if not possible:
         side.run("receive", "-A", target, attempt=attempt)
         return 0
     receive = side.argv(*receiving(target, source, held_there.kind))

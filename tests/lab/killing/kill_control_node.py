@@ -5,7 +5,7 @@
 """A callback plugin of Ansible that kills the control node at one step of a play, and notes all steps.
 
 ``RP_KILL`` is ``{task}|{which time}|start`` or ``...|first``: when that task begins, or when the first host is done
-with it. ``RP_STEPS`` is a file to which each step is written. Loaded by test_restore_points.py through
+with it. ``RP_STEPS`` is a file to which each step is written. Loaded by plays.py through
 ANSIBLE_CALLBACK_PLUGINS.
 """
 

@@ -24,6 +24,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Callable
 
+from ... import kube_resources as api
 from ...core import backend as core
 from ...core.backend import Blocker, Change, Desired, Outcome, Situation
 from ...core.claim_names import check_request
@@ -33,24 +34,9 @@ from ...core.snapshot import Snapshot
 from ...deadline import Deadline
 from ...kube import Access, KubeClient
 from ...kube_login import KubeError
-from ...kube_resources import VOLUMES
-from . import preflight
+from . import objects, preflight
 from .groups import Groups, equalities
 from .making import Making
-from .objects import (
-    Meta,
-    annotations_of,
-    as_snapshot,
-    check_metadata,
-    check_name,
-    check_new_name,
-    error_of,
-    is_held_as_source,
-    is_ready,
-    labels_of,
-    source_of,
-    status_of,
-)
 from .operations import Item, Operations
 from .options import SECONDS_EACH, CsiOptions, Selection
 from .reading import Facts, Needs, read, snapshots_of
@@ -104,15 +90,15 @@ class CsiBackend:
         self._desired = desired
         options, names = self.options, self.selection.names
         check_request(self.selection.namespace, names, self.selection.selector)
-        check_metadata(options.object_labels, options.object_annotations)
+        objects.check_metadata(options.object_labels, options.object_annotations)
         if desired.name is not None and desired.state == "present":
-            check_new_name(desired.name, names)
+            objects.check_new_name(desired.name, names)
             if is_aside(desired.name):
                 raise InvalidInput(
                     f"use {desired.name!r} as a snapshot's name", "asides are called so", "choose another name"
                 )
         elif desired.name is not None:
-            check_name(desired.name)
+            objects.check_name(desired.name)
         if options.timeout < 1:
             raise InvalidInput(f"read timeout: {options.timeout:g}", "it is too small", "give 1 or more seconds")
         if options.import_handle is not None and (desired.state != "present" or len(names) != 1 or options.group):
@@ -228,14 +214,14 @@ class CsiBackend:
     def _await_sources(self) -> None:
         """Wait until snapshots of the claims are taken: a moment longer than these are ready, claims cannot go."""
         facts = self.facts
-        held = [claim for claim in facts.wanted if is_held_as_source(facts.claims.get(claim))]
+        held = [claim for claim in facts.wanted if objects.is_held_as_source(facts.claims.get(claim))]
         if not held:
             return
         for name, item in self.operations.wait_let_go(held).items():
             facts.claims.pop(name, None)
             if item is not None:
                 facts.claims[name] = item
-        if any(is_held_as_source(facts.claims.get(claim)) for claim in held):
+        if any(objects.is_held_as_source(facts.claims.get(claim)) for claim in held):
             facts.snapshots = snapshots_of(self.client, facts.namespace)  # for saying which
 
     def _add_missing(self) -> None:
@@ -279,7 +265,7 @@ class CsiBackend:
         for claim in self.facts.wanted:
             item = self.making.current(claim, desired.name)
             going = item is not None and not item["metadata"].get("deletionTimestamp")
-            if item is not None and going and not is_ready(item) and error_of(item) is None:
+            if item is not None and going and not objects.is_ready(item) and objects.error_of(item) is None:
                 waiting[item["metadata"]["name"]] = f"snapshot {desired.name!r} of {self.facts.target(claim)}"
         if not waiting:
             return
@@ -296,7 +282,7 @@ class CsiBackend:
         snapshots = tuple(
             sorted(
                 (
-                    as_snapshot(target, items[0], name, self._counts_as_ready(items[0], desired), restoring)
+                    objects.as_snapshot(target, items[0], name, self._counts_as_ready(items[0], desired), restoring)
                     for name, items in facts.named(claim).items()
                 ),
                 key=lambda each: each.order,
@@ -328,12 +314,12 @@ class CsiBackend:
         """Without wait, a snapshot that is still being made counts as present."""
         if desired.state != "present" or self.options.wait or item["metadata"].get("deletionTimestamp"):
             return None
-        return True if error_of(item) is None else None
+        return True if objects.error_of(item) is None else None
 
     def _clone_of(self, claim: str, desired: Desired) -> str | None:
         """Return from which of the claim's snapshots the wanted clone was made, if it is there and a clone."""
         there = self.facts.claims.get(desired.clones[self.facts.target(claim)])
-        source = source_of(there) if there is not None else None
+        source = objects.source_of(there) if there is not None else None
         if source is None:
             return None
         for name, items in self.facts.named(claim).items():
@@ -348,15 +334,15 @@ class CsiBackend:
             return {}
         lacking: dict[str, Any] = {}
         options = self.options
-        if not options.object_labels.items() <= labels_of(item).items():
+        if not options.object_labels.items() <= objects.labels_of(item).items():
             lacking["object_labels"] = dict(options.object_labels)
-        if not options.object_annotations.items() <= annotations_of(item).items():
+        if not options.object_annotations.items() <= objects.annotations_of(item).items():
             lacking["object_annotations"] = dict(options.object_annotations)
-        content = self.facts.contents.get(str(status_of(item).get("boundVolumeSnapshotContentName")))
+        content = self.facts.contents.get(str(objects.status_of(item).get("boundVolumeSnapshotContentName")))
         policy = (content or {}).get("spec", {}).get("deletionPolicy")
         if options.deletion_policy is not None and policy not in (None, options.deletion_policy):
             lacking["deletion_policy"] = options.deletion_policy
-        if desired.name is not None and is_ready(item) and self.making.leftovers(claim, desired.name):
+        if desired.name is not None and objects.is_ready(item) and self.making.leftovers(claim, desired.name):
             lacking["leftovers"] = []
         return lacking
 
@@ -402,9 +388,9 @@ class CsiBackend:
         size = preflight.clone_size(self.facts, claim, item or {}, self.options)
         return preflight.clone_class(self.facts, claim, self.options), size
 
-    def _meta(self, desired: Desired) -> Meta:
+    def _meta(self, desired: Desired) -> objects.Meta:
         options = self.options
-        return Meta(
+        return objects.Meta(
             name=desired.name or "",
             owner=desired.owner,
             policy=desired.policy,
@@ -521,7 +507,9 @@ class CsiBackend:
 
         try:
             selector = f"{NAMESPACE}={self.selection.namespace}"
-            volumes = self.client.list_objects("list the volumes that returns kept", VOLUMES, selector=selector).items
+            volumes = self.client.list_objects(
+                "list the volumes that returns kept", api.VOLUMES, selector=selector
+            ).items
         except KubeError as error:
             if error.status != 403:
                 raise
@@ -537,7 +525,7 @@ class CsiBackend:
         for claim in self.facts.wanted:
             target = self.facts.target(claim)
             own = [
-                as_snapshot(target, item, name, None, self.facts.restoring)
+                objects.as_snapshot(target, item, name, None, self.facts.restoring)
                 for name, items in self.facts.named(claim).items()
                 for item in items[:1]
             ]

@@ -15,23 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
+from ... import kube_resources as api
 from ...core.backend import Blocker
 from ...core.errors import Blocked, RestorePointError
 from ...kube import RUN, Access, KubeClient
 from ...kube_login import KubeError
-from ...kube_resources import (
-    CLAIMS,
-    CONTENTS,
-    CSI_NODES,
-    SNAPSHOT_CLASSES,
-    SNAPSHOT_GROUP,
-    SNAPSHOTS,
-    STORAGE_CLASSES,
-    VOLUMES,
-    Resource,
-)
+from . import objects
 from .explain import Explain
-from .objects import DEFAULT_SNAPSHOT_CLASS, annotations_of, error_of, is_ready, quantity, restore_size, status_of
 from .reasons import SELECTED_NODE
 
 Item = Mapping[str, Any]
@@ -92,7 +82,7 @@ class ClassTest:
         Returns what lacks: classes, and a node that knows the driver. They may be there by the time of the test.
         """
         lacking: list[Blocker] = []
-        storage = self._get(STORAGE_CLASSES, self._wanted.storage_class, None)
+        storage = self._get(api.STORAGE_CLASSES, self._wanted.storage_class, None)
         if storage is None:
             words = "the cluster has no such StorageClass"
             lacking.append(Blocker(self._target, words, "make it, or correct the name"))
@@ -116,14 +106,14 @@ class ClassTest:
         return f"StorageClass {self._wanted.storage_class}"
 
     @property
-    def _names(self) -> tuple[tuple[Resource, str], ...]:
+    def _names(self) -> tuple[tuple[api.Resource, str], ...]:
         """What the test makes, in the order in which it is removed: a copy may stand on its snapshot until it goes."""
-        return (CLAIMS, self._restored), (SNAPSHOTS, self._base), (CLAIMS, self._base)
+        return (api.CLAIMS, self._restored), (api.SNAPSHOTS, self._base), (api.CLAIMS, self._base)
 
     def _choose_snapshot_class(self) -> list[Blocker]:
         driver, asked = self.outcome.driver, self._wanted.snapshot_class
         try:
-            items = self._client.list_objects("look at the snapshot classes", SNAPSHOT_CLASSES).items
+            items = self._client.list_objects("look at the snapshot classes", api.SNAPSHOT_CLASSES).items
         except KubeError as error:
             if error.status != 404:
                 raise
@@ -131,7 +121,9 @@ class ClassTest:
             return [Blocker(self._target, "the cluster has no CRDs of snapshots", remedy)]
         fitting = {str(each["metadata"]["name"]): each for each in items if each.get("driver") == driver}
         defaults = [
-            name for name, each in fitting.items() if annotations_of(each).get(DEFAULT_SNAPSHOT_CLASS) == "true"
+            name
+            for name, each in fitting.items()
+            if objects.annotations_of(each).get(objects.DEFAULT_SNAPSHOT_CLASS) == "true"
         ]
         chosen = [asked] if asked in fitting else [] if asked else defaults or list(fitting)
         if len(chosen) == 1:
@@ -150,7 +142,7 @@ class ClassTest:
             return []
         self.outcome.node = self._wanted.node or ""
         if not self.outcome.node:
-            nodes = self._client.list_objects("look for a node", CSI_NODES).items
+            nodes = self._client.list_objects("look for a node", api.CSI_NODES).items
             known = [
                 str(node["metadata"]["name"]) for node in nodes
                 for each in (node.get("spec") or {}).get("drivers") or [] if each.get("name") == self.outcome.driver
@@ -163,8 +155,10 @@ class ClassTest:
 
     def _denied(self) -> list[Blocker]:
         place = self._wanted.namespace
-        needed = [Access(verb, kind, place) for kind in (CLAIMS, SNAPSHOTS) for verb in ("get", "create", "delete")]
-        needed += [Access(verb, kind) for kind in (VOLUMES, CONTENTS) for verb in ("get", "patch")]
+        needed = [
+            Access(verb, kind, place) for kind in (api.CLAIMS, api.SNAPSHOTS) for verb in ("get", "create", "delete")
+        ]
+        needed += [Access(verb, kind) for kind in (api.VOLUMES, api.CONTENTS) for verb in ("get", "patch")]
         return [
             Blocker(self._target, f"this login may not {each}", "allow it, or log in as somebody who may")
             for each in self._client.denied(needed)
@@ -177,8 +171,8 @@ class ClassTest:
         self._timed("leftovers", self.remove)
         claim = self._timed("claim", lambda: self._claim(self._base, self._wanted.size, None))
         snapshot = self._timed("snapshot", self._snapshot)
-        had = quantity((status_of(claim).get("capacity") or {}).get("storage")) or 0
-        size = max(had, restore_size(snapshot) or 0)
+        had = objects.quantity((objects.status_of(claim).get("capacity") or {}).get("storage")) or 0
+        size = max(had, objects.restore_size(snapshot) or 0)
         restored = self._timed("restore", lambda: self._claim(self._restored, str(size), self._base))
         self._compare(claim, snapshot, restored)
         self._timed("removal", self.remove)
@@ -196,19 +190,21 @@ class ClassTest:
             "resources": {"requests": {"storage": size}},
         }
         if snapshot:
-            spec["dataSource"] = {"apiGroup": SNAPSHOT_GROUP, "kind": SNAPSHOTS.kind, "name": snapshot}
+            spec["dataSource"] = {"apiGroup": api.SNAPSHOT_GROUP, "kind": api.SNAPSHOTS.kind, "name": snapshot}
         notes = {SELECTED_NODE: self.outcome.node} if self.outcome.node else {}
-        self._create(CLAIMS, name, spec, notes)
+        self._create(api.CLAIMS, name, spec, notes)
         what = f"restore the snapshot into claim {self._place(name)}" if snapshot else f"bind claim {self._place(name)}"
-        return self._until(what, CLAIMS, name, lambda item: status_of(item).get("phase") == "Bound")
+        return self._until(what, api.CLAIMS, name, lambda item: objects.status_of(item).get("phase") == "Bound")
 
     def _snapshot(self) -> Item:
         source = {"persistentVolumeClaimName": self._base}
         spec = {"volumeSnapshotClassName": self.outcome.snapshot_class, "source": source}
-        self._create(SNAPSHOTS, self._base, spec, {})
-        return self._until(f"take a snapshot of claim {self._place(self._base)}", SNAPSHOTS, self._base, is_ready)
+        self._create(api.SNAPSHOTS, self._base, spec, {})
+        return self._until(
+            f"take a snapshot of claim {self._place(self._base)}", api.SNAPSHOTS, self._base, objects.is_ready
+        )
 
-    def _create(self, resource: Resource, name: str, spec: Mapping[str, Any], notes: Mapping[str, str]) -> None:
+    def _create(self, resource: api.Resource, name: str, spec: Mapping[str, Any], notes: Mapping[str, str]) -> None:
         metadata = {
             "name": name,
             "namespace": self._wanted.namespace,
@@ -218,7 +214,7 @@ class ClassTest:
         body = {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, "spec": spec}
         self._client.create(f"make {resource.kind} {self._place(name)}", resource, self._wanted.namespace, body)
 
-    def _until(self, what: str, resource: Resource, name: str, holds: Callable[[Item], bool]) -> Item:
+    def _until(self, what: str, resource: api.Resource, name: str, holds: Callable[[Item], bool]) -> Item:
         end = self._clock() + self._wanted.timeout
         while True:
             item = {"kind": resource.kind, **self._client.get(what, resource, self._wanted.namespace, name)}
@@ -229,20 +225,22 @@ class ClassTest:
             self._sleep(_PAUSE)
 
     def _why(self, item: Item) -> str:
-        said = self._explain.why([item]).get(str(item["metadata"]["uid"])) or [error_of(item) or "nothing says why"]
+        said = self._explain.why([item]).get(str(item["metadata"]["uid"])) or [
+            objects.error_of(item) or "nothing says why"
+        ]
         return "; ".join(said)
 
     def _compare(self, claim: Item, snapshot: Item, restored: Item) -> None:
         """Raise RestorePointError where the copy is not a volume of its own, of that driver, and large enough."""
         first, second = (self._volume(each) for each in (claim, restored))
-        size = quantity((status_of(restored).get("capacity") or {}).get("storage")) or 0
+        size = objects.quantity((objects.status_of(restored).get("capacity") or {}).get("storage")) or 0
         wrong = []
         if second.get("driver") != self.outcome.driver:
             wrong.append(f"its volume is of {second.get('driver')}, not of {self.outcome.driver}")
         if first.get("volumeHandle") == second.get("volumeHandle"):
             wrong.append("it has the volume that the snapshot was taken of")
-        if size < (restore_size(snapshot) or 0):
-            wrong.append(f"it has {size} bytes, and the snapshot {restore_size(snapshot)}")
+        if size < (objects.restore_size(snapshot) or 0):
+            wrong.append(f"it has {size} bytes, and the snapshot {objects.restore_size(snapshot)}")
         if wrong:
             raise RestorePointError(
                 f"restore a snapshot into claim {self._place(self._restored)}", "; ".join(wrong),
@@ -252,7 +250,9 @@ class ClassTest:
 
     def _volume(self, claim: Item) -> Mapping[str, Any]:
         name = str(claim["spec"]["volumeName"])
-        found: Mapping[str, Any] = self._client.get("look at a volume", VOLUMES, None, name)["spec"].get("csi") or {}
+        found: Mapping[str, Any] = (
+            self._client.get("look at a volume", api.VOLUMES, None, name)["spec"].get("csi") or {}
+        )
         return found
 
     # Afterwards
@@ -264,14 +264,14 @@ class ClassTest:
             if item is not None and (item["metadata"].get("labels") or {}).get(LABEL) == MARK:
                 self._remove(resource, {"kind": resource.kind, **item})
 
-    def _remove(self, resource: Resource, item: Item) -> None:
+    def _remove(self, resource: api.Resource, item: Item) -> None:
         name = str(item["metadata"]["name"])
         what = f"remove {resource.kind} {self._place(name)}"
-        if resource == CLAIMS:
-            behind, named = VOLUMES, (item.get("spec") or {}).get("volumeName")
+        if resource == api.CLAIMS:
+            behind, named = api.VOLUMES, (item.get("spec") or {}).get("volumeName")
             policy = {"spec": {"persistentVolumeReclaimPolicy": "Delete"}}
         else:
-            behind, named = CONTENTS, status_of(item).get("boundVolumeSnapshotContentName")
+            behind, named = api.CONTENTS, objects.status_of(item).get("boundVolumeSnapshotContentName")
             policy = {"spec": {"deletionPolicy": "Delete"}}
         if named and self._get(behind, str(named), None) is not None:
             self._client.patch(what, behind, None, str(named), policy)  # a class that retains would leave it for ever
@@ -280,7 +280,7 @@ class ClassTest:
         if named:
             self._gone(what, behind, str(named), None)
 
-    def _gone(self, what: str, resource: Resource, name: str, namespace: str | None) -> None:
+    def _gone(self, what: str, resource: api.Resource, name: str, namespace: str | None) -> None:
         end = self._clock() + self._wanted.timeout
         while True:
             item = self._get(resource, name, namespace)
@@ -292,7 +292,7 @@ class ClassTest:
                 raise RestorePointError(f"{what} within {self._wanted.timeout:g} s", reason, _REMEDY)
             self._sleep(_PAUSE)
 
-    def _get(self, resource: Resource, name: str, namespace: str | None = "") -> Item | None:
+    def _get(self, resource: api.Resource, name: str, namespace: str | None = "") -> Item | None:
         place = self._wanted.namespace if namespace == "" else namespace
         return self._client.find(f"look at {resource.kind} {name}", resource, place, name)
 

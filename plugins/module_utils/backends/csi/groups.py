@@ -16,10 +16,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ... import kube_resources as api
 from ...core.errors import RestorePointError
 from ...kube_login import KubeError
-from ...kube_resources import CLAIMS, GROUP_SNAPSHOT_CLASSES, GROUP_SNAPSHOT_GROUP, GROUP_SNAPSHOTS, SNAPSHOTS, Resource
-from .objects import error_of, group_of, labels_of, status_of
+from . import objects
 from .operations import Item, Operations
 from .preflight import Chosen, choose_class
 from .reading import Facts
@@ -53,27 +53,27 @@ class Groups:
         self._operations = operations
         self._selector = selector
         self._class_asked = class_asked
-        self._resource: Resource | None = None
+        self._resource: api.Resource | None = None
         self._classes: list[Item] | None = None
 
     @property
-    def resource(self) -> Resource:
+    def resource(self) -> api.Resource:
         """The kind, in the best version that the cluster serves. Raises KubeError where it serves none."""
         if self._resource is None:
             client = self._operations.client
-            served = client.serves(GROUP_SNAPSHOT_GROUP)
+            served = client.serves(api.GROUP_SNAPSHOT_GROUP)
             version = next((each for each in VERSIONS if each in served), None)
             if version is None:
                 known = f"knows them as {', '.join(served)} only" if served else "does not know VolumeGroupSnapshots"
                 remedy = "install their CRDs with the role restorepoint.core.csi_snapshots, or leave out group"
                 raise KubeError("take a group snapshot", f"{client.host} {known}", remedy, 404)
-            self._resource = GROUP_SNAPSHOTS.at(version)
+            self._resource = api.GROUP_SNAPSHOTS.at(version)
         return self._resource
 
     def choose_class(self, driver: str) -> Chosen:
         """Return the group snapshot class for a driver, or why there is none."""
         if self._classes is None:
-            resource = GROUP_SNAPSHOT_CLASSES.at(self.resource.version)
+            resource = api.GROUP_SNAPSHOT_CLASSES.at(self.resource.version)
             found = self._operations.client.list_objects("list the group snapshot classes", resource)
             self._classes = list(found.items)
         return choose_class(driver, self._classes, self._class_asked, "group snapshot class")
@@ -82,16 +82,18 @@ class Groups:
         """Return matchLabels that mean exactly these claims, and the claims that lack a label for that."""
         given = equalities(self._selector)
         if given:
-            meant = {name for name, item in facts.claims.items() if given.items() <= labels_of(item).items()}
+            meant = {name for name, item in facts.claims.items() if given.items() <= objects.labels_of(item).items()}
             if meant == set(claims):
                 return given, []
         label = {_MEMBER_LABEL + set_id(claims): "true"}
-        return label, [name for name in claims if not label.items() <= labels_of(facts.claims[name]).items()]
+        return label, [name for name in claims if not label.items() <= objects.labels_of(facts.claims[name]).items()]
 
     def strangers(self, facts: Facts, claims: Sequence[str]) -> list[str]:
         """Return the claims that carry the label of this set without belonging to it."""
         key = _MEMBER_LABEL + set_id(claims)
-        return sorted(name for name, item in facts.claims.items() if key in labels_of(item) and name not in claims)
+        return sorted(
+            name for name, item in facts.claims.items() if key in objects.labels_of(item) and name not in claims
+        )
 
     def create(
         self, object_called: str, facts: Facts, claims: Sequence[str], class_name: str, meta: Mapping[str, Any]
@@ -100,7 +102,7 @@ class Groups:
         labels, lacking = self.selector_for(facts, claims)
         for name in lacking:
             attempt = f"label claim {self._operations.target(name)} for a group snapshot"
-            self._operations.patch(attempt, CLAIMS, name, {"metadata": {"labels": labels}})
+            self._operations.patch(attempt, api.CLAIMS, name, {"metadata": {"labels": labels}})
         body = {
             "apiVersion": self.resource.api_version,
             "kind": self.resource.kind,
@@ -121,27 +123,27 @@ class Groups:
         attempt = f"take group snapshot {name!r}"
         seen = operations.waiter.wait(attempt, self.resource, operations.namespace, {name: _ready_or_gone})
         item = seen.objects[name]
-        if item is None or status_of(item).get("readyToUse") is not True:
+        if item is None or objects.status_of(item).get("readyToUse") is not True:
             raise operations.explained(attempt, self._why_not(item), "see to that, and try again", item)
         return self._members(attempt, name, claims)
 
     def _why_not(self, item: Item | None) -> str:
         if item is None:
             return "somebody removed it meanwhile"
-        said = error_of(item)
+        said = objects.error_of(item)
         if said:
             return f"the snapshot controller says: {said}"
-        if not status_of(item).get("boundVolumeGroupSnapshotContentName"):
+        if not objects.status_of(item).get("boundVolumeGroupSnapshotContentName"):
             return "no snapshot controller has taken it up: it needs its feature gate CSIVolumeGroupSnapshot"
         return "the driver's csi-snapshotter has not answered: it needs its feature gate CSIVolumeGroupSnapshot"
 
     def _members(self, attempt: str, name: str, claims: Sequence[str]) -> dict[str, Item]:
         operations = self._operations
-        listing = operations.client.list_objects(attempt, SNAPSHOTS, operations.namespace)
+        listing = operations.client.list_objects(attempt, api.SNAPSHOTS, operations.namespace)
         members = {
             str(((item.get("spec") or {}).get("source") or {}).get("persistentVolumeClaimName")): item
             for item in listing.items
-            if group_of(item) == name
+            if objects.group_of(item) == name
         }
         if set(members) != set(claims):
             reason = (
@@ -164,4 +166,4 @@ class Groups:
 
 
 def _ready_or_gone(item: Item | None) -> bool:
-    return item is None or status_of(item).get("readyToUse") is True
+    return item is None or objects.status_of(item).get("readyToUse") is True

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...core.snapshot import as_tree
+from . import objects
 from .backend import CsiBackend
-from .objects import capacity, status_of
 from .reading import Facts
 
 
@@ -47,10 +47,10 @@ def _claim(facts: Facts, name: str) -> dict[str, Any]:
         "target": facts.target(name),
         "namespace": facts.namespace,
         "pvc": name,
-        "phase": status_of(claim).get("phase") if claim is not None else "absent",
+        "phase": objects.status_of(claim).get("phase") if claim is not None else "absent",
         "storage_class": spec.get("storageClassName"),
         "volume": spec.get("volumeName"),
-        "capacity_bytes": capacity(claim) if claim is not None else None,
+        "capacity_bytes": objects.capacity(claim) if claim is not None else None,
     }
 
 

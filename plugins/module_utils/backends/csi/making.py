@@ -13,31 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ... import kube_resources as api
 from ...core import backend as core
 from ...core.backend import Blocker, Change, Outcome
 from ...core.errors import RestorePointError
-from ...kube_resources import CLAIMS, CONTENTS, SNAPSHOTS, Resource
-from . import preflight
+from . import objects, preflight
 from .groups import Groups, set_id
-from .objects import (
-    DESCRIPTION,
-    LABELS,
-    NAME,
-    Import,
-    Meta,
-    annotations_of,
-    another_name,
-    as_json,
-    as_snapshot,
-    clone_claim,
-    created,
-    group_of,
-    imported,
-    labels_of,
-    object_name,
-    status_of,
-    volume_snapshot,
-)
 from .operations import Item, Operations
 from .options import CsiOptions
 from .preflight import Chosen
@@ -49,7 +30,9 @@ _MAKES = (core.CREATE, core.REPLACE)
 class Making:
     """The objects of one call."""
 
-    def __init__(self, operations: Operations, facts: Facts, options: CsiOptions, meta: Meta, groups: Groups) -> None:
+    def __init__(
+        self, operations: Operations, facts: Facts, options: CsiOptions, meta: objects.Meta, groups: Groups
+    ) -> None:
         self._operations = operations
         self._facts = facts
         self._options = options
@@ -57,7 +40,7 @@ class Making:
         self._groups = groups
         self._run = operations.client.run
         #: What this call has created and what is not gone yet: for each change, words, kind and object.
-        self._made: dict[Change, list[tuple[str, Resource, Item]]] = {}
+        self._made: dict[Change, list[tuple[str, api.Resource, Item]]] = {}
         self._group_changes: list[Change] = []
         self._group_outcomes: dict[str, Outcome] = {}
         self._replaced: dict[Change, list[Item]] = {}
@@ -137,13 +120,13 @@ class Making:
     def removal_blockers(self, claim: str, name: str | None) -> list[Blocker]:
         """Return why a claim's snapshot of a name cannot be removed: it is one of a group with others."""
         item = self.current(claim, name) if name is not None else None
-        group = group_of(item) if item is not None else None
+        group = objects.group_of(item) if item is not None else None
         if group is None:
             return []
         outside = sorted(
             self._facts.target(other)
             for other, items in self._facts.snapshots.items()
-            if other not in self._facts.wanted and any(group_of(each) == group for each in items)
+            if other not in self._facts.wanted and any(objects.group_of(each) == group for each in items)
         )
         if not outside:
             return []
@@ -170,8 +153,8 @@ class Making:
         return preflight.class_of(self._facts, claim, self._options)
 
     def _object_name(self, claim: str, name: str) -> str:
-        first = object_name(claim, name)
-        return another_name(claim, name, self._run) if first in self._facts.objects else first
+        first = objects.object_name(claim, name)
+        return objects.another_name(claim, name, self._run) if first in self._facts.objects else first
 
     def prepare(self, change: Change) -> None:
         """Create what a change needs; it counts when it is ready. Removes nothing and waits for nothing."""
@@ -190,16 +173,16 @@ class Making:
         claim = _claim(change)
         meta = self._meta.metadata(claim, self._run)
         called = self._object_name(claim, change.name)
-        body = volume_snapshot(called, claim, str(self._chosen(claim).name), meta)
+        body = objects.volume_snapshot(called, claim, str(self._chosen(claim).name), meta)
         words = f"snapshot {change.name!r} of {change.target}"
-        made = self._operations.create(f"take {words}", SNAPSHOTS, body)
-        self._made[change] = [(words, SNAPSHOTS, made)]
+        made = self._operations.create(f"take {words}", api.SNAPSHOTS, body)
+        self._made[change] = [(words, api.SNAPSHOTS, made)]
 
     def _import(self, change: Change) -> None:
         claim, options = _claim(change), self._options
         chosen = self._import_class(claim)
         volume_mode = (self._facts.claims.get(claim, {}).get("spec") or {}).get("volumeMode")
-        what = Import(
+        what = objects.Import(
             handle=str(options.import_handle),
             driver=str(chosen.driver),
             snapshot_class=str(chosen.name),
@@ -209,12 +192,12 @@ class Making:
         called = self._object_name(claim, change.name)
         name = f"{self._facts.namespace}-{called}-{self._run[:6]}"[-253:].lstrip("-.")
         meta = self._meta.metadata(claim, self._run)
-        content, snapshot = imported(called, self._facts.namespace, name, what, meta, self._run)
+        content, snapshot = objects.imported(called, self._facts.namespace, name, what, meta, self._run)
         words = f"snapshot {change.name!r} of {change.target}"
-        made = self._operations.create(f"import {options.import_handle!r} as {words}", CONTENTS, content)
-        self._made[change] = [(f"the content of {words}", CONTENTS, made)]
-        made = self._operations.create(f"import {options.import_handle!r} as {words}", SNAPSHOTS, snapshot)
-        self._made[change].insert(0, (words, SNAPSHOTS, made))
+        made = self._operations.create(f"import {options.import_handle!r} as {words}", api.CONTENTS, content)
+        self._made[change] = [(f"the content of {words}", api.CONTENTS, made)]
+        made = self._operations.create(f"import {options.import_handle!r} as {words}", api.SNAPSHOTS, snapshot)
+        self._made[change].insert(0, (words, api.SNAPSHOTS, made))
 
     def complete(self, changes: Sequence[Change]) -> Sequence[Outcome]:
         """Wait until the snapshots that were created are ready."""
@@ -239,8 +222,12 @@ class Making:
                 self._operations.set_policy(f"snapshot {change.name!r} of {change.target}", item, policy)
             except RestorePointError as error:
                 return error
-        snapshot = as_snapshot(change.target, item, change.name)
-        return {"object": item["metadata"]["name"], "snapshot": snapshot.as_result(), "instant": float(created(item))}
+        snapshot = objects.as_snapshot(change.target, item, change.name)
+        return {
+            "object": item["metadata"]["name"],
+            "snapshot": snapshot.as_result(),
+            "instant": float(objects.created(item)),
+        }
 
     # -- groups --------------------------------------------------------------------------------------------------------
 
@@ -258,7 +245,7 @@ class Making:
         name = self._group_changes[0].name
         meta = {key: dict(value) for key, value in self._meta.metadata(claims[0], self._run).items()}
         called = f"{name}-{set_id(claims)}"
-        taken = {group_of(item) for items in self._facts.snapshots.values() for item in items}
+        taken = {objects.group_of(item) for items in self._facts.snapshots.values() for item in items}
         if called in taken:
             called += f"-{self._run[:6]}"
         chosen = self._groups.choose_class(self._facts.driver(claims[0]) or "")
@@ -271,13 +258,13 @@ class Making:
             claim = _claim(change)
             attempt = f"label snapshot {change.name!r} of {change.target}"
             body = {"metadata": self._meta.metadata(claim, self._run)}
-            item = self._operations.patch(attempt, SNAPSHOTS, members[claim]["metadata"]["name"], body)
-            snapshot = as_snapshot(change.target, item, change.name)
+            item = self._operations.patch(attempt, api.SNAPSHOTS, members[claim]["metadata"]["name"], body)
+            snapshot = objects.as_snapshot(change.target, item, change.name)
             outcomes[change.target] = {
                 "object": item["metadata"]["name"],
                 "group": called,
                 "snapshot": snapshot.as_result(),
-                "instant": float(created(item)),
+                "instant": float(objects.created(item)),
             }
         return outcomes
 
@@ -290,9 +277,9 @@ class Making:
             raise RestorePointError(f"clone snapshot {change.name!r} of {change.target}", "it is gone", "try again")
         size = preflight.clone_size(self._facts, claim, item, self._options)
         storage_class = preflight.clone_class(self._facts, claim, self._options)
-        body = clone_claim(name, item, self._facts.claims.get(claim, {}), storage_class, size, self._run)
+        body = objects.clone_claim(name, item, self._facts.claims.get(claim, {}), storage_class, size, self._run)
         words = f"clone {name} of snapshot {change.name!r} of {change.target}"
-        self._made[change] = [(words, CLAIMS, self._operations.create(f"make {words}", CLAIMS, body))]
+        self._made[change] = [(words, api.CLAIMS, self._operations.create(f"make {words}", api.CLAIMS, body))]
 
     def complete_clones(self, changes: Sequence[Change]) -> Sequence[Outcome]:
         """Wait until the clones that were created are bound, but for those that bind only when a pod uses them."""
@@ -333,27 +320,27 @@ class Making:
         words = f"snapshot {change.name!r} of {change.target}"
         annotations: dict[str, str | None] = dict(given.get("object_annotations") or {})
         if "description" in given:
-            annotations[DESCRIPTION] = given["description"] or None
+            annotations[objects.DESCRIPTION] = given["description"] or None
         if "labels" in given:
-            annotations[LABELS] = as_json(given["labels"]) if given["labels"] else None
+            annotations[objects.LABELS] = objects.as_json(given["labels"]) if given["labels"] else None
         metadata: dict[str, Any] = {"annotations": annotations, "labels": dict(given.get("object_labels") or {})}
         metadata = {key: value for key, value in metadata.items() if value}
         before: dict[str, Any] = {}
         if metadata:
-            there = {"annotations": annotations_of(item), "labels": labels_of(item)}
+            there = {"annotations": objects.annotations_of(item), "labels": objects.labels_of(item)}
             before["metadata"] = {
                 key: {each: there[key].get(each) for each in value} for key, value in metadata.items()
             }
             name = item["metadata"]["name"]
-            self._operations.patch(f"change {words}", SNAPSHOTS, name, {"metadata": metadata})
+            self._operations.patch(f"change {words}", api.SNAPSHOTS, name, {"metadata": metadata})
         self._before[change] = before
         if "deletion_policy" in given:
-            content = self._facts.contents.get(str(status_of(item).get("boundVolumeSnapshotContentName"))) or {}
+            content = self._facts.contents.get(str(objects.status_of(item).get("boundVolumeSnapshotContentName"))) or {}
             self._operations.set_policy(words, item, given["deletion_policy"])
             before["policy"] = (content.get("spec") or {}).get("deletionPolicy")
         if "leftovers" in given:
             old = {f"an older {words} ({_called(each)})": each for each in self.leftovers(claim, change.name)}
-            for error in self._operations.remove(SNAPSHOTS, old).values():
+            for error in self._operations.remove(api.SNAPSHOTS, old).values():
                 if error is not None:
                     raise error
         return {}
@@ -370,7 +357,7 @@ class Making:
             items = self._facts.named(_claim(change)).get(change.name) or []
             words_of[change] = []
             for item in items:
-                group = group_of(item)
+                group = objects.group_of(item)
                 if group is not None:
                     grouped.setdefault(group, []).append(change)
                     continue
@@ -381,7 +368,7 @@ class Making:
             self._set_policies(change, items, outcomes)
         blocked = {change for change, outcome in outcomes.items() if isinstance(outcome, RestorePointError)}
         kept = {words for change in blocked for words in words_of[change]}
-        removed = self._operations.remove(SNAPSHOTS, {w: each for w, each in singles.items() if w not in kept})
+        removed = self._operations.remove(api.SNAPSHOTS, {w: each for w, each in singles.items() if w not in kept})
         for change, several in words_of.items():
             for words in several:
                 error = removed.get(words)
@@ -394,7 +381,7 @@ class Making:
         """Set the deletion policy that the caller wants, before what it decides happens."""
         wanted = self._options.deletion_policy
         for item in items:
-            content = self._facts.contents.get(str(status_of(item).get("boundVolumeSnapshotContentName"))) or {}
+            content = self._facts.contents.get(str(objects.status_of(item).get("boundVolumeSnapshotContentName"))) or {}
             policy = (content.get("spec") or {}).get("deletionPolicy")
             if wanted is None or policy in (None, wanted):
                 continue
@@ -413,7 +400,8 @@ class Making:
                 f"{self._facts.target(claim)} ({_called(item)})"
                 for claim, several in self._facts.snapshots.items()
                 for item in several
-                if group_of(item) == group and (claim, labels_of(item).get(NAME) or _called(item)) not in meant
+                if objects.group_of(item) == group
+                and (claim, objects.labels_of(item).get(objects.NAME) or _called(item)) not in meant
             )
             try:
                 if others:
@@ -435,11 +423,11 @@ class Making:
                 continue
             for change in changes_of[words]:
                 for item in self._facts.named(_claim(change)).get(change.name) or []:
-                    if group_of(item) is not None:
+                    if objects.group_of(item) is not None:
                         member = f"snapshot {change.name!r} of {change.target} ({_called(item)})"
                         members[member], owner[member] = item, change
         # The members go after their group, in the background.
-        for member, left in self._operations.wait_gone(SNAPSHOTS, members).items():
+        for member, left in self._operations.wait_gone(api.SNAPSHOTS, members).items():
             if left is not None:
                 outcomes[owner[member]] = left
 
@@ -467,7 +455,7 @@ class Making:
         words = f"snapshot {change.name!r} of {change.target}"
         policy = before.pop("policy", None)
         if before:
-            self._operations.patch(f"change {words} back", SNAPSHOTS, item["metadata"]["name"], before)
+            self._operations.patch(f"change {words} back", api.SNAPSHOTS, item["metadata"]["name"], before)
         if policy:
             self._operations.set_policy(words, item, policy)
 
@@ -485,13 +473,13 @@ class Making:
         """Remove all that this call has made: where one thing is taken back, everything is."""
         made = {change: several for change, several in self._made.items() if several}
         self._made.clear()
-        by_resource: dict[Resource, dict[str, Item]] = {}
+        by_resource: dict[api.Resource, dict[str, Item]] = {}
         for several in made.values():
             for words, resource, item in several:
                 by_resource.setdefault(resource, {})[words] = item
         # A content follows its snapshot, if its policy says so, and is not to be left where it does not.
         errors: dict[str, RestorePointError | None] = {}
-        for resource in sorted(by_resource, key=lambda each: each == CONTENTS):
+        for resource in sorted(by_resource, key=lambda each: each == api.CONTENTS):
             errors.update(self._operations.remove(resource, by_resource[resource]))
         for change, several in made.items():
             for words, _resource, _item in several:
@@ -515,7 +503,7 @@ class Making:
         groups: dict[str, Item] = {}
         owner: dict[str, Change] = {}
         for change, item in old:
-            group = group_of(item)
+            group = objects.group_of(item)
             words = f"the replaced snapshot {change.name!r} of {change.target} ({_called(item)})"
             if group is not None:
                 members_of_groups[words] = item
@@ -530,10 +518,10 @@ class Making:
                 except RestorePointError as error:
                     warnings.setdefault(change, []).append(str(error))
             owner[words] = change
-        errors = self._operations.remove(SNAPSHOTS, singles)
+        errors = self._operations.remove(api.SNAPSHOTS, singles)
         if groups:
             errors.update(self._operations.remove(self._groups.resource, groups))
-            errors.update(self._operations.wait_gone(SNAPSHOTS, members_of_groups))
+            errors.update(self._operations.wait_gone(api.SNAPSHOTS, members_of_groups))
         for words, left in errors.items():
             if left is not None:
                 warnings.setdefault(owner[words], []).append(str(left))

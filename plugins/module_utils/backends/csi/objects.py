@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from ... import kube_resources as api
 from ...core.errors import InvalidInput
 from ...core.snapshot import Snapshot, parse_timestamp
 from ...kube import RUN
-from ...kube_resources import CLAIMS, CONTENTS, SNAPSHOT_GROUP, SNAPSHOTS
 
 PREFIX = "restorepoint.core/"
 NAME = PREFIX + "name"
@@ -134,8 +134,8 @@ def as_json(value: Mapping[str, str]) -> str:
 def volume_snapshot(object_called: str, claim: str, snapshot_class: str, meta: Mapping[str, Any]) -> dict[str, Any]:
     """Return a VolumeSnapshot to create."""
     return {
-        "apiVersion": SNAPSHOTS.api_version,
-        "kind": SNAPSHOTS.kind,
+        "apiVersion": api.SNAPSHOTS.api_version,
+        "kind": api.SNAPSHOTS.kind,
         "metadata": {"name": object_called, **meta},
         "spec": {"volumeSnapshotClassName": snapshot_class, "source": {"persistentVolumeClaimName": claim}},
     }
@@ -156,10 +156,10 @@ def imported(
     object_called: str, namespace: str, content: str, what: Import, meta: Mapping[str, Any], run: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return a pre-provisioned VolumeSnapshotContent and its VolumeSnapshot, to create in this order."""
-    reference = {"kind": SNAPSHOTS.kind, "apiVersion": SNAPSHOTS.api_version}
+    reference = {"kind": api.SNAPSHOTS.kind, "apiVersion": api.SNAPSHOTS.api_version}
     body = {
-        "apiVersion": CONTENTS.api_version,
-        "kind": CONTENTS.kind,
+        "apiVersion": api.CONTENTS.api_version,
+        "kind": api.CONTENTS.kind,
         "metadata": {"name": content, "annotations": {RUN: run}},
         "spec": {
             "deletionPolicy": what.deletion_policy,
@@ -171,8 +171,8 @@ def imported(
         },
     }
     snapshot = {
-        "apiVersion": SNAPSHOTS.api_version,
-        "kind": SNAPSHOTS.kind,
+        "apiVersion": api.SNAPSHOTS.api_version,
+        "kind": api.SNAPSHOTS.kind,
         "metadata": {"name": object_called, **meta},
         "spec": {"volumeSnapshotClassName": what.snapshot_class, "source": {"volumeSnapshotContentName": content}},
     }
@@ -187,14 +187,18 @@ def clone_claim(
         "accessModes": list((claim.get("spec") or {}).get("accessModes") or ["ReadWriteOnce"]),
         "volumeMode": (claim.get("spec") or {}).get("volumeMode") or "Filesystem",
         "resources": {"requests": {"storage": str(size)}},
-        "dataSource": {"apiGroup": SNAPSHOT_GROUP, "kind": SNAPSHOTS.kind, "name": snapshot["metadata"]["name"]},
+        "dataSource": {
+            "apiGroup": api.SNAPSHOT_GROUP,
+            "kind": api.SNAPSHOTS.kind,
+            "name": snapshot["metadata"]["name"],
+        },
     }
     if storage_class is not None:
         spec["storageClassName"] = storage_class
     of = {CLONE_OF: snapshot["metadata"]["name"], RUN: run}
     return {
-        "apiVersion": CLAIMS.api_version,
-        "kind": CLAIMS.kind,
+        "apiVersion": api.CLAIMS.api_version,
+        "kind": api.CLAIMS.kind,
         "metadata": {"name": name, "annotations": of},
         "spec": spec,
     }
@@ -363,6 +367,6 @@ def source_of(claim: Mapping[str, Any]) -> str | None:
     """Return the VolumeSnapshot that a claim is, or was, made from."""
     spec = claim.get("spec") or {}
     for source in (spec.get("dataSourceRef"), spec.get("dataSource")):
-        if source and source.get("kind") == SNAPSHOTS.kind and source.get("apiGroup") == SNAPSHOT_GROUP:
+        if source and source.get("kind") == api.SNAPSHOTS.kind and source.get("apiGroup") == api.SNAPSHOT_GROUP:
             return str(source["name"])
     return None

@@ -13,12 +13,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Callable
 
+from ... import kube_resources as api
 from ...core.errors import RestorePointError
 from ...deadline import Deadline
 from ...kube import KubeClient
 from ...kube_login import KubeError
-from ...kube_resources import CLAIMS, CONTENTS, SNAPSHOTS, Resource
-from .objects import error_of, is_held_as_source, is_ready, status_of
+from . import objects
 from .options import Report
 from .watching import Waiter
 
@@ -61,7 +61,7 @@ class Operations:
         if self._report is not None:
             self._report(stage, facts)
 
-    def create(self, attempt: str, resource: Resource, body: Item) -> Item:
+    def create(self, attempt: str, resource: api.Resource, body: Item) -> Item:
         """Create an object in the namespace, or of the cluster."""
         namespace = self.namespace if resource.namespaced else None
         return self.client.create(attempt, resource, namespace, body)
@@ -77,20 +77,20 @@ class Operations:
         """
         self.step("waits", snapshots=len(names))
         attempt = f"wait for {_count(names, 'snapshot')} in namespace {self.namespace!r}"
-        seen = self.waiter.wait(attempt, SNAPSHOTS, self.namespace, dict.fromkeys(names, _ready_or_gone))
+        seen = self.waiter.wait(attempt, api.SNAPSHOTS, self.namespace, dict.fromkeys(names, _ready_or_gone))
         found: dict[str, Item | RestorePointError] = {}
-        why = self.why([item for item in seen.objects.values() if item is not None and not is_ready(item)])
+        why = self.why([item for item in seen.objects.values() if item is not None and not objects.is_ready(item)])
         for name, words in names.items():
             item = seen.objects[name]
-            found[name] = item if item is not None and is_ready(item) else self._not_ready(words, item, why)
+            found[name] = item if item is not None and objects.is_ready(item) else self._not_ready(words, item, why)
         return found
 
     def _not_ready(self, words: str, item: Item | None, why: Mapping[str, Sequence[str]]) -> RestorePointError:
         if item is None:
             reason, remedy = "somebody removed it meanwhile", "find out who, and try again"
             return RestorePointError(f"take {words}", reason, remedy)
-        said = error_of(item)
-        bound = status_of(item).get("boundVolumeSnapshotContentName")
+        said = objects.error_of(item)
+        bound = objects.status_of(item).get("boundVolumeSnapshotContentName")
         if said:
             reason, remedy = f"the snapshot controller says: {said}", "see to that, and try again"
         elif bound:
@@ -114,7 +114,7 @@ class Operations:
         """Wait until claims are bound. ``names`` as in wait_ready: the claim in words for each name."""
         self.step("waits", claims=len(names))
         attempt = f"wait for {_count(names, 'claim')} in namespace {self.namespace!r}"
-        seen = self.waiter.wait(attempt, CLAIMS, self.namespace, dict.fromkeys(names, _bound_or_gone))
+        seen = self.waiter.wait(attempt, api.CLAIMS, self.namespace, dict.fromkeys(names, _bound_or_gone))
         why = self.why([item for item in seen.objects.values() if item is not None and not _is_bound(item)])
         found: dict[str, Item | RestorePointError] = {}
         for name, words in names.items():
@@ -124,7 +124,7 @@ class Operations:
                 continue
             reason = "somebody removed it meanwhile"
             if item is not None:
-                phase = status_of(item).get("phase") or "unknown"
+                phase = objects.status_of(item).get("phase") or "unknown"
                 reason = _with(f"it is not bound (phase {phase})", item, why)
             remedy = "see kubectl describe pvc, or set a longer timeout"
             found[name] = RestorePointError(f"make {words} within {self._began:.0f} s", reason, remedy)
@@ -134,23 +134,23 @@ class Operations:
         """Wait until no snapshot is being taken of claims, which keeps them; return the claims as last seen."""
         self.step("waits", claims=len(claims))
         attempt = f"wait until snapshots of {_count(claims, 'claim')} in namespace {self.namespace!r} are taken"
-        wanted = dict.fromkeys(claims, lambda item: not is_held_as_source(item))
-        return self.waiter.wait(attempt, CLAIMS, self.namespace, wanted).objects
+        wanted = dict.fromkeys(claims, lambda item: not objects.is_held_as_source(item))
+        return self.waiter.wait(attempt, api.CLAIMS, self.namespace, wanted).objects
 
-    def patch(self, attempt: str, resource: Resource, name: str, body: Item) -> Item:
+    def patch(self, attempt: str, resource: api.Resource, name: str, body: Item) -> Item:
         """Merge a patch into an object of the namespace, or of the cluster."""
         namespace = self.namespace if resource.namespaced else None
         return self.client.patch(attempt, resource, namespace, name, body)
 
     def set_policy(self, words: str, snapshot: Item, policy: str) -> None:
         """Set the deletion policy of a snapshot's content."""
-        content = status_of(snapshot).get("boundVolumeSnapshotContentName")
+        content = objects.status_of(snapshot).get("boundVolumeSnapshotContentName")
         attempt = f"set deletion_policy {policy} on {words}"
         if not content:
             raise RestorePointError(attempt, "it has no content yet", "try again when it is ready")
-        self.patch(attempt, CONTENTS, str(content), {"spec": {"deletionPolicy": policy}})
+        self.patch(attempt, api.CONTENTS, str(content), {"spec": {"deletionPolicy": policy}})
 
-    def remove(self, resource: Resource, items: Mapping[str, Item]) -> dict[str, RestorePointError | None]:
+    def remove(self, resource: api.Resource, items: Mapping[str, Item]) -> dict[str, RestorePointError | None]:
         """Remove objects and wait until they are gone.
 
         Args:
@@ -175,7 +175,7 @@ class Operations:
         outcomes.update(self._wait_gone(resource, leaving))
         return outcomes
 
-    def wait_gone(self, resource: Resource, items: Mapping[str, Item]) -> dict[str, RestorePointError | None]:
+    def wait_gone(self, resource: api.Resource, items: Mapping[str, Item]) -> dict[str, RestorePointError | None]:
         """Wait until objects are gone that go with another one. Items and answer as in remove."""
         found: dict[str, RestorePointError | None] = dict.fromkeys(items)
         leaving = {item["metadata"]["name"]: (words, item) for words, item in items.items()}
@@ -183,7 +183,7 @@ class Operations:
         return found
 
     def _wait_gone(
-        self, resource: Resource, leaving: Mapping[str, tuple[str, Item]]
+        self, resource: api.Resource, leaving: Mapping[str, tuple[str, Item]]
     ) -> dict[str, RestorePointError | None]:
         if not leaving:
             return {}
@@ -211,11 +211,11 @@ def _with(reason: str, item: Item, why: Mapping[str, Sequence[str]]) -> str:
 
 def _ready_or_gone(item: Item | None) -> bool:
     # One that is gone or going does not come back: nothing is gained by waiting on.
-    return item is None or bool(item["metadata"].get("deletionTimestamp")) or is_ready(item)
+    return item is None or bool(item["metadata"].get("deletionTimestamp")) or objects.is_ready(item)
 
 
 def _is_bound(item: Item) -> bool:
-    return status_of(item).get("phase") == "Bound" and not item["metadata"].get("deletionTimestamp")
+    return objects.status_of(item).get("phase") == "Bound" and not item["metadata"].get("deletionTimestamp")
 
 
 def _bound_or_gone(item: Item | None) -> bool:

@@ -12,31 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ... import kube_resources as api
 from ...core import backend as core
 from ...core.backend import Blocker, Desired
 from ...core.units import format_size
 from ...kube import Access
-from ...kube_resources import (
-    CLAIMS,
-    CONTENTS,
-    GROUP_SNAPSHOT_CLASSES,
-    GROUP_SNAPSHOTS,
-    QUOTAS,
-    SNAPSHOT_CLASSES,
-    SNAPSHOTS,
-    STORAGE_CLASSES,
-    VOLUMES,
-)
-from .objects import (
-    DEFAULT_GROUP_CLASS,
-    DEFAULT_SNAPSHOT_CLASS,
-    annotations_of,
-    capacity,
-    quantity,
-    restore_size,
-    source_of,
-    status_of,
-)
+from . import objects
 from .options import CsiOptions
 from .reading import Facts, Item, Needs
 
@@ -64,50 +45,50 @@ def wanted_access(namespace: str, desired: Desired, options: CsiOptions, asides:
     here = namespace
     needs = needs_of(desired, options, asides)
     found: dict[Access, frozenset[str]] = {
-        Access("list", CLAIMS, here): READS,
-        Access("list", SNAPSHOTS, here): READS,
+        Access("list", api.CLAIMS, here): READS,
+        Access("list", api.SNAPSHOTS, here): READS,
     }
     reads = (
-        (needs.volumes, VOLUMES, None),
-        (needs.classes, SNAPSHOT_CLASSES, None),
-        (needs.contents, CONTENTS, None),
-        (needs.storage_classes, STORAGE_CLASSES, None),
-        (needs.quotas, QUOTAS, here),
+        (needs.volumes, api.VOLUMES, None),
+        (needs.classes, api.SNAPSHOT_CLASSES, None),
+        (needs.contents, api.CONTENTS, None),
+        (needs.storage_classes, api.STORAGE_CLASSES, None),
+        (needs.quotas, api.QUOTAS, here),
     )
     found.update({Access("list", resource, where): READS for wanted, resource, where in reads if wanted})
     if desired.state == "present":
         found.update(_access_to_make(here, options))
     elif desired.state in ("absent", "pruned"):
-        found[Access("delete", SNAPSHOTS, here)] = frozenset({core.DESTROY})
-        found[Access("watch", SNAPSHOTS, here)] = frozenset({core.DESTROY})
+        found[Access("delete", api.SNAPSHOTS, here)] = frozenset({core.DESTROY})
+        found[Access("watch", api.SNAPSHOTS, here)] = frozenset({core.DESTROY})
         if asides:
-            found[Access("patch", VOLUMES)] = frozenset({core.DESTROY})
-            found[Access("watch", VOLUMES)] = frozenset({core.DESTROY})
+            found[Access("patch", api.VOLUMES)] = frozenset({core.DESTROY})
+            found[Access("watch", api.VOLUMES)] = frozenset({core.DESTROY})
     if desired.state == "cloned":
         for verb in ("create", *(("watch",) if options.wait else ()), *(("delete",) if options.undoes else ())):
-            found[Access(verb, CLAIMS, here)] = CLONES
+            found[Access(verb, api.CLAIMS, here)] = CLONES
     if options.deletion_policy is not None:
-        found[Access("patch", CONTENTS)] = MAKES | {core.DESCRIBE, core.DESTROY}
+        found[Access("patch", api.CONTENTS)] = MAKES | {core.DESCRIBE, core.DESTROY}
     return found
 
 
 def _access_to_make(here: str, options: CsiOptions) -> dict[Access, frozenset[str]]:
     removes = MAKES if options.undoes else frozenset({core.REPLACE})
     found = {
-        Access("watch", SNAPSHOTS, here): MAKES,
-        Access("delete", SNAPSHOTS, here): removes,
-        Access("patch", SNAPSHOTS, here): frozenset({core.DESCRIBE}) | (MAKES if options.group else frozenset()),
+        Access("watch", api.SNAPSHOTS, here): MAKES,
+        Access("delete", api.SNAPSHOTS, here): removes,
+        Access("patch", api.SNAPSHOTS, here): frozenset({core.DESCRIBE}) | (MAKES if options.group else frozenset()),
     }
     if not options.group:
-        found[Access("create", SNAPSHOTS, here)] = MAKES
+        found[Access("create", api.SNAPSHOTS, here)] = MAKES
     else:
-        found[Access("list", GROUP_SNAPSHOT_CLASSES)] = READS
+        found[Access("list", api.GROUP_SNAPSHOT_CLASSES)] = READS
         for verb in ("create", "watch", "list", "delete"):
-            found[Access(verb, GROUP_SNAPSHOTS, here)] = MAKES
-        found[Access("patch", CLAIMS, here)] = MAKES
+            found[Access(verb, api.GROUP_SNAPSHOTS, here)] = MAKES
+        found[Access("patch", api.CLAIMS, here)] = MAKES
     if options.import_handle is not None:
-        found[Access("create", CONTENTS)] = MAKES
-        found[Access("delete", CONTENTS)] = MAKES
+        found[Access("create", api.CONTENTS)] = MAKES
+        found[Access("delete", api.CONTENTS)] = MAKES
     return found
 
 
@@ -163,7 +144,9 @@ def choose_class(driver: str, classes: Sequence[Item], asked: str | None, what: 
 
 
 def _is_default(item: Item) -> bool:
-    return "true" in (annotations_of(item).get(key) for key in (DEFAULT_SNAPSHOT_CLASS, DEFAULT_GROUP_CLASS))
+    return "true" in (
+        objects.annotations_of(item).get(key) for key in (objects.DEFAULT_SNAPSHOT_CLASS, objects.DEFAULT_GROUP_CLASS)
+    )
 
 
 def _chosen(item: Item) -> Chosen:
@@ -175,7 +158,7 @@ def class_of(facts: Facts, claim: str, options: CsiOptions) -> Chosen:
     spec = facts.claims.get(claim, {}).get("spec") or {}
     volume = facts.volume_of(claim)
     if volume is None:
-        phase = status_of(facts.claims.get(claim, {})).get("phase") or "not bound"
+        phase = objects.status_of(facts.claims.get(claim, {})).get("phase") or "not bound"
         reason = f"it has no volume (phase {phase}, storage class {spec.get('storageClassName') or 'none'})"
         return Chosen(
             reason=reason, remedy="see kubectl describe pvc, or start a pod that uses it if it binds on first use"
@@ -211,11 +194,11 @@ def cloning_blockers(facts: Facts, claim: str, desired: Desired, options: CsiOpt
     name = desired.clones[target]
     snapshot = next(iter(facts.named(claim).get(desired.name or "", ())), None)
     there = facts.claims.get(name)
-    if there is not None and source_of(there) is None:
+    if there is not None and objects.source_of(there) is None:
         yield Blocker(target, f"there is a claim {name}, and it is no clone", "name another one for the clone", CLONES)
     if snapshot is None or there is not None:
         return
-    least = restore_size(snapshot) or 0
+    least = objects.restore_size(snapshot) or 0
     size = clone_size(facts, claim, snapshot, options)
     if size < least:
         reason = f"the clone would be {format_size(size)}, and the snapshot needs {format_size(least)}"
@@ -232,7 +215,7 @@ def clone_size(facts: Facts, claim: str, snapshot: Item, options: CsiOptions) ->
     """Return the size (bytes) of a clone: the one asked for, else that of the claim, and what the snapshot needs."""
     if options.size is not None:
         return options.size
-    return max(capacity(facts.claims.get(claim, {})), restore_size(snapshot) or 0)
+    return max(objects.capacity(facts.claims.get(claim, {})), objects.restore_size(snapshot) or 0)
 
 
 def clone_class(facts: Facts, claim: str, options: CsiOptions) -> str | None:
@@ -254,9 +237,9 @@ def quota_blockers(
                 wanted[prefix + key] = wanted.get(prefix + key, 0) + amount
         wanted["count/persistentvolumeclaims"] = wanted.get("count/persistentvolumeclaims", 0) + 1
     for quota in facts.quotas:
-        hard, used = (status_of(quota).get(each) or {} for each in ("hard", "used"))
+        hard, used = (objects.status_of(quota).get(each) or {} for each in ("hard", "used"))
         for key in sorted(set(hard) & set(wanted)):
-            limit, taken = quantity(hard[key]), quantity(used.get(key, "0")) or 0
+            limit, taken = objects.quantity(hard[key]), objects.quantity(used.get(key, "0")) or 0
             if limit is not None and taken + wanted[key] > limit:
                 name = quota["metadata"]["name"]
                 reason = f"quota {name} allows {hard[key]} of {key}, and {used.get(key, '0')} are used"

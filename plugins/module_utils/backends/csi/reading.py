@@ -13,22 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ... import kube_resources as api
 from ...core.claim_names import check_request, missing_claim
 from ...core.errors import InvalidInput
 from ...kube import KubeClient
 from ...kube_login import KubeError
-from ...kube_resources import (
-    CLAIMS,
-    CONTENTS,
-    QUOTAS,
-    SNAPSHOT_CLASSES,
-    SNAPSHOT_GROUP,
-    SNAPSHOTS,
-    STORAGE_CLASSES,
-    VOLUMES,
-    Resource,
-)
-from .objects import by_name, claim_of, driver_of, source_of, status_of
+from . import objects
 from .options import Selection
 
 Item = Mapping[str, Any]
@@ -67,7 +57,7 @@ class Facts:
 
     def named(self, claim: str) -> dict[str, list[Item]]:
         """Return a claim's VolumeSnapshots by the names they are known under."""
-        return by_name(self.snapshots.get(claim, ()))
+        return objects.by_name(self.snapshots.get(claim, ()))
 
     def volume_of(self, claim: str) -> Item | None:
         """Return the volume that a claim is bound to, where volumes were read and it is there."""
@@ -77,15 +67,15 @@ class Facts:
     def driver(self, claim: str) -> str | None:
         """Return the CSI driver of a claim's volume."""
         volume = self.volume_of(claim)
-        return driver_of(volume) if volume is not None else None
+        return objects.driver_of(volume) if volume is not None else None
 
     @property
     def restoring(self) -> dict[str, str]:
         """The claims that wait to be made from a snapshot, by the snapshot's object."""
         waiting = {}
         for name, claim in self.claims.items():
-            source = source_of(claim)
-            if source is not None and status_of(claim).get("phase") == "Pending":
+            source = objects.source_of(claim)
+            if source is not None and objects.status_of(claim).get("phase") == "Pending":
                 waiting[source] = name
         return waiting
 
@@ -109,22 +99,24 @@ def read(client: KubeClient, selection: Selection, needs: Needs, must_exist: boo
     namespace = selection.namespace
     names = check_request(namespace, selection.names, selection.selector)
     facts = Facts(namespace)
-    facts.claims = _named(client, f"list the claims of namespace {namespace!r}", CLAIMS, namespace)
+    facts.claims = _named(client, f"list the claims of namespace {namespace!r}", api.CLAIMS, namespace)
     facts.snapshots = snapshots_of(client, namespace)
     facts.wanted = names or _selected(client, selection, facts, must_match)
     for name in names:
         if name not in facts.claims and must_exist:
             raise missing_claim(namespace, name, facts.claims)
     if needs.volumes:
-        facts.volumes = _named(client, "list the volumes", VOLUMES)
+        facts.volumes = _named(client, "list the volumes", api.VOLUMES)
     if needs.classes:
-        facts.classes = list(_named(client, "list the snapshot classes", SNAPSHOT_CLASSES).values())
+        facts.classes = list(_named(client, "list the snapshot classes", api.SNAPSHOT_CLASSES).values())
     if needs.contents:
-        facts.contents = _named(client, "list the contents of snapshots", CONTENTS)
+        facts.contents = _named(client, "list the contents of snapshots", api.CONTENTS)
     if needs.storage_classes:
-        facts.storage_classes = _named(client, "list the storage classes", STORAGE_CLASSES)
+        facts.storage_classes = _named(client, "list the storage classes", api.STORAGE_CLASSES)
     if needs.quotas:
-        facts.quotas = list(_named(client, f"list the quotas of namespace {namespace!r}", QUOTAS, namespace).values())
+        facts.quotas = list(
+            _named(client, f"list the quotas of namespace {namespace!r}", api.QUOTAS, namespace).values()
+        )
     return facts
 
 
@@ -132,7 +124,7 @@ def snapshots_of(client: KubeClient, namespace: str) -> dict[str, list[Item]]:
     """Return the VolumeSnapshots of a namespace by their claim."""
     found: dict[str, list[Item]] = {}
     for snapshot in _snapshots(client, namespace):
-        found.setdefault(claim_of(snapshot) or "", []).append(snapshot)
+        found.setdefault(objects.claim_of(snapshot) or "", []).append(snapshot)
     return found
 
 
@@ -143,7 +135,7 @@ def _selected(client: KubeClient, selection: Selection, facts: Facts, must_match
     if selection.selector is None:
         return sorted({*facts.claims, *(claim for claim in facts.snapshots if claim)})
     attempt = f"list the claims of namespace {selection.namespace!r}"
-    found = sorted(_named(client, attempt, CLAIMS, selection.namespace, selection.selector))
+    found = sorted(_named(client, attempt, api.CLAIMS, selection.namespace, selection.selector))
     if not found and must_match:
         raise InvalidInput(
             f"find claims in namespace {selection.namespace!r}",
@@ -157,7 +149,7 @@ def _every(facts: Facts) -> list[str]:
     """Return all claims that hold something; the others are left out."""
     found: list[str] = []
     for name, claim in sorted(facts.claims.items()):
-        bound = status_of(claim).get("phase") == "Bound" and not claim["metadata"].get("deletionTimestamp")
+        bound = objects.status_of(claim).get("phase") == "Bound" and not claim["metadata"].get("deletionTimestamp")
         (found if bound else facts.left_out).append(name)
     if not found:
         others = f"only {', '.join(facts.left_out)}, not bound or being deleted" if facts.left_out else "none"
@@ -170,7 +162,7 @@ def _every(facts: Facts) -> list[str]:
 
 
 def _named(
-    client: KubeClient, attempt: str, resource: Resource, namespace: str | None = None, selector: str | None = None
+    client: KubeClient, attempt: str, resource: api.Resource, namespace: str | None = None, selector: str | None = None
 ) -> dict[str, Item]:
     listing = client.list_objects(attempt, resource, namespace, selector)
     return {str(item["metadata"]["name"]): item for item in listing.items}
@@ -180,13 +172,13 @@ def _snapshots(client: KubeClient, namespace: str) -> Sequence[Item]:
     """List the VolumeSnapshots; a server without that kind is told from a namespace without any."""
     attempt = f"list the snapshots of namespace {namespace!r}"
     try:
-        return client.list_objects(attempt, SNAPSHOTS, namespace).items
+        return client.list_objects(attempt, api.SNAPSHOTS, namespace).items
     except KubeError as error:
         if error.status != 404:
             raise
-    versions = client.serves(SNAPSHOT_GROUP)
-    if versions and SNAPSHOTS.version not in versions:
-        reason = f"{client.host} knows VolumeSnapshots as {', '.join(versions)} only, not as {SNAPSHOTS.version}"
+    versions = client.serves(api.SNAPSHOT_GROUP)
+    if versions and api.SNAPSHOTS.version not in versions:
+        reason = f"{client.host} knows VolumeSnapshots as {', '.join(versions)} only, not as {api.SNAPSHOTS.version}"
     else:
         reason = f"{client.host} does not know VolumeSnapshots: their CRDs are missing"
     remedy = "install CRDs and snapshot controller with the role restorepoint.core.csi_snapshots"

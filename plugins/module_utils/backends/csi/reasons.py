@@ -15,20 +15,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ... import kube_resources as api
 from ...core.snapshot import parse_timestamp
 from ...core.units import format_size
-from ...kube_resources import CLAIMS, CONTENTS, GROUP_CONTENTS, GROUP_SNAPSHOTS, SNAPSHOTS, VOLUMES
-from .objects import (
-    AS_SOURCE,
-    annotations_of,
-    claim_of,
-    error_of,
-    is_ready,
-    quantity,
-    restore_size,
-    source_of,
-    status_of,
-)
+from . import objects
 
 Item = Mapping[str, Any]
 _SNAPSHOT = "snapshot.storage.kubernetes.io/"
@@ -141,14 +131,14 @@ def shortened(text: Any) -> str:
 
 def _unready(snapshot: Item, around: Around, now: float) -> Iterator[str]:
     """Yield why a VolumeSnapshot or a VolumeGroupSnapshot is not ready."""
-    if is_ready(snapshot):
+    if objects.is_ready(snapshot):
         return
-    status = status_of(snapshot)
-    said = error_of(snapshot)
+    status = objects.status_of(snapshot)
+    said = objects.error_of(snapshot)
     if said:
         yield f"the snapshot controller says: {shortened(said)}"
     bound = status.get("boundVolumeSnapshotContentName") or status.get("boundVolumeGroupSnapshotContentName")
-    claim = claim_of(snapshot)
+    claim = objects.claim_of(snapshot)
     if claim and around.source is not None and not around.source and not bound:
         yield f"there is no claim {claim} in its namespace, of which it is taken"
     if around.content:
@@ -172,16 +162,16 @@ def _untouched(snapshot: Item, around: Around, now: float) -> Iterator[str]:
 
 def _unready_content(content: Item, around: Around, now: float) -> Iterator[str]:
     """Yield why the content of a snapshot is not ready."""
-    status, spec, name = status_of(content), content.get("spec") or {}, content["metadata"]["name"]
+    status, spec, name = objects.status_of(content), content.get("spec") or {}, content["metadata"]["name"]
     if status.get("readyToUse"):
         return
-    said = error_of(content)
+    said = objects.error_of(content)
     if said:
         yield f"the driver {spec.get('driver')} says: {shortened(said)}"
         return
     if status.get("snapshotHandle") or status.get("volumeGroupSnapshotHandle"):
         yield f"the storage has taken it and is still at work on it (content {name}); wait longer"
-    elif BEING_CREATED in annotations_of(content) or GROUP_BEING_CREATED in annotations_of(content):
+    elif BEING_CREATED in objects.annotations_of(content) or GROUP_BEING_CREATED in objects.annotations_of(content):
         yield f"the driver {spec.get('driver')} was asked for it and has not answered; see its controller's log"
     elif not status and now - _seconds(content["metadata"].get("creationTimestamp")) >= PATIENCE:
         yield (
@@ -192,7 +182,7 @@ def _unready_content(content: Item, around: Around, now: float) -> Iterator[str]
 
 def _unbound(claim: Item, around: Around, now: float) -> Iterator[str]:
     """Yield why a claim is not bound."""
-    phase = status_of(claim).get("phase")
+    phase = objects.status_of(claim).get("phase")
     if phase == "Bound":
         return
     spec = claim.get("spec") or {}
@@ -202,7 +192,7 @@ def _unbound(claim: Item, around: Around, now: float) -> Iterator[str]:
     yield from _class_faults(claim, around)
     yield from _source_faults(claim, around)
     failed = any(each.get("type") == "Warning" for each in around.events)
-    asked = annotations_of(claim).get("volume.kubernetes.io/storage-provisioner")
+    asked = objects.annotations_of(claim).get("volume.kubernetes.io/storage-provisioner")
     touched = any(each.get("reason") not in _WAITS for each in around.events)
     age = now - _seconds(claim["metadata"].get("creationTimestamp"))
     if asked and not failed and not touched and age >= PATIENCE and not _waits_for_pod(claim, around):
@@ -211,7 +201,7 @@ def _unbound(claim: Item, around: Around, now: float) -> Iterator[str]:
 
 def _waits_for_pod(claim: Item, around: Around) -> bool:
     waits = (around.storage_class or {}).get("volumeBindingMode") == "WaitForFirstConsumer"
-    return waits and SELECTED_NODE not in annotations_of(claim)
+    return waits and SELECTED_NODE not in objects.annotations_of(claim)
 
 
 def _class_faults(claim: Item, around: Around) -> Iterator[str]:
@@ -225,26 +215,26 @@ def _class_faults(claim: Item, around: Around) -> Iterator[str]:
 
 
 def _source_faults(claim: Item, around: Around) -> Iterator[str]:
-    name = source_of(claim)
+    name = objects.source_of(claim)
     if name is None or around.source is None:
         return
     if not around.source:
         yield f"there is no VolumeSnapshot {name} in its namespace, which it is made from"
         return
-    if not is_ready(around.source):
+    if not objects.is_ready(around.source):
         yield f"the VolumeSnapshot {name} that it is made from is not ready"
-    needed = restore_size(around.source)
-    asked = quantity((((claim.get("spec") or {}).get("resources") or {}).get("requests") or {}).get("storage"))
+    needed = objects.restore_size(around.source)
+    asked = objects.quantity((((claim.get("spec") or {}).get("resources") or {}).get("requests") or {}).get("storage"))
     if needed is not None and asked is not None and asked < needed:
         yield f"it asks for {format_size(asked)}, and a volume made from {name} has at least {format_size(needed)}"
 
 
 _EXPLAINED: dict[str, Callable[[Item, Around, float], Iterator[str]]] = {
-    SNAPSHOTS.kind: _unready,
-    GROUP_SNAPSHOTS.kind: _unready,
-    CONTENTS.kind: _unready_content,
-    GROUP_CONTENTS.kind: _unready_content,
-    CLAIMS.kind: _unbound,
+    api.SNAPSHOTS.kind: _unready,
+    api.GROUP_SNAPSHOTS.kind: _unready,
+    api.CONTENTS.kind: _unready_content,
+    api.GROUP_CONTENTS.kind: _unready_content,
+    api.CLAIMS.kind: _unbound,
 }
 
 
@@ -281,7 +271,7 @@ def _by_hand(what: str) -> str:
 
 def _bound_snapshot(item: Item, around: Around) -> str:
     """volumesnapshot-bound-protection: the snapshot controller takes it away once the content has gone or is kept."""
-    status, content = status_of(item), around.content
+    status, content = objects.status_of(item), around.content
     name = status.get("boundVolumeSnapshotContentName") or f"snapcontent-{item['metadata'].get('uid')}"
     if content is None or not content:
         return f"its content {name} has to go first, which the snapshot controller sees to; see that it runs"
@@ -300,7 +290,7 @@ def _bound_content(item: Item, around: Around) -> str:
     snapshot = f"{reference.get('namespace')}/{reference.get('name')}"
     kind = "VolumeGroupSnapshot" if "volumeGroupSnapshotRef" in spec else "VolumeSnapshot"
     remover = f"the csi-snapshotter sidecar of the driver {spec.get('driver')}"
-    if not any(key.endswith("-being-deleted") for key in annotations_of(item)):
+    if not any(key.endswith("-being-deleted") for key in objects.annotations_of(item)):
         return f"the {kind} {snapshot} has to go first; remove that, and {remover} removes this"
     return (
         f"{remover} has to remove the snapshot on the storage first; see that it runs, and {_by_hand('the snapshot')}"
@@ -316,14 +306,14 @@ def _snapshot_source(_item: Item, around: Around) -> str:
 
 def _in_group(item: Item, _around: Around) -> str:
     owners = (item.get("metadata") or {}).get("ownerReferences") or []
-    named = status_of(item).get("volumeGroupSnapshotName")
-    group = named or next((each.get("name") for each in owners if each.get("kind") == GROUP_SNAPSHOTS.kind), None)
+    named = objects.status_of(item).get("volumeGroupSnapshotName")
+    group = named or next((each.get("name") for each in owners if each.get("kind") == api.GROUP_SNAPSHOTS.kind), None)
     called = f"the VolumeGroupSnapshot {group}" if group else "its VolumeGroupSnapshot"
     return f"it is one of a group, and goes only together with {called}; remove that one, with all of its snapshots"
 
 
 def _bound_group(item: Item, _around: Around) -> str:
-    name = status_of(item).get("boundVolumeGroupSnapshotContentName")
+    name = objects.status_of(item).get("boundVolumeGroupSnapshotContentName")
     content = f"its content {name}" if name else "its content"
     return f"{content} and its snapshots have to go first, which the snapshot controller sees to; see that it runs"
 
@@ -345,7 +335,7 @@ def _claim_cloned(_item: Item, _around: Around) -> str:
 
 def _volume_bound(item: Item, _around: Around) -> str:
     reference = (item.get("spec") or {}).get("claimRef") or {}
-    if status_of(item).get("phase") == "Bound":
+    if objects.status_of(item).get("phase") == "Bound":
         return f"it is bound to the claim {reference.get('namespace')}/{reference.get('name')}, which has to go first"
     return "it is not bound any more, so kube-controller-manager has not looked yet; see that it runs"
 
@@ -365,7 +355,7 @@ _FINALIZERS: dict[str, Callable[[Item, Around], str]] = {
     f"{_SNAPSHOT}volumesnapshot-in-group-protection": _in_group,
     f"{_GROUP}volumegroupsnapshot-bound-protection": _bound_group,
     f"{_GROUP}volumegroupsnapshotcontent-bound-protection": _bound_content,
-    AS_SOURCE: _claim_source,
+    objects.AS_SOURCE: _claim_source,
     f"{_PROVISIONER}cloning-protection": _claim_cloned,
     "kubernetes.io/pvc-protection": _claim_used,
     "kubernetes.io/pv-protection": _volume_bound,
@@ -375,13 +365,20 @@ _FINALIZERS: dict[str, Callable[[Item, Around], str]] = {
 }
 FINALIZERS = tuple(_FINALIZERS)
 #: Kinds of which something can be told.
-KINDS = (SNAPSHOTS.kind, GROUP_SNAPSHOTS.kind, CONTENTS.kind, GROUP_CONTENTS.kind, CLAIMS.kind, VOLUMES.kind)
+KINDS = (
+    api.SNAPSHOTS.kind,
+    api.GROUP_SNAPSHOTS.kind,
+    api.CONTENTS.kind,
+    api.GROUP_CONTENTS.kind,
+    api.CLAIMS.kind,
+    api.VOLUMES.kind,
+)
 
 
 def _driver_error(item: Item, around: Around) -> Iterator[str]:
     """Yield what the driver said last, where something on the storage has to be removed."""
     for each in (item, around.content or {}):
-        said = error_of(each)
+        said = objects.error_of(each)
         if said:
             yield f"the driver says: {shortened(said)}"
             return

@@ -15,14 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Callable
 
+from ... import kube_resources as api
 from ...core.backend import Blocker, Change, Desired, Outcome, Situation
 from ...core.errors import Blocked, RestorePointError
 from ...core.names import is_aside
 from ...core.snapshot import Snapshot, timestamp
 from ...kube import Access
-from ...kube_resources import CLAIMS, PODS, VOLUMES
-from . import preflight
-from .objects import capacity, is_ready, quantity, restore_size
+from . import objects, preflight
 from .operations import Item, Operations
 from .options import CsiOptions
 from .reading import Facts
@@ -38,12 +37,12 @@ def wanted_access(namespace: str, desired: Desired, options: CsiOptions) -> dict
     """Return what a return may have to be allowed beside reading."""
     found: dict[Access, frozenset[str]] = {}
     for resource, where, verbs in (
-        (CLAIMS, namespace, ("get", "create", "delete", "watch")),
-        (VOLUMES, None, ("get", "patch", "watch")),
+        (api.CLAIMS, namespace, ("get", "create", "delete", "watch")),
+        (api.VOLUMES, None, ("get", "patch", "watch")),
     ):
         found.update({Access(verb, resource, where): preflight.RETURNS for verb in verbs})
     found.update(dict.fromkeys(permissions(namespace, options.stop_workloads), preflight.RETURNS))
-    found[Access("list", PODS, namespace)] = preflight.READS
+    found[Access("list", api.PODS, namespace)] = preflight.READS
     return found
 
 
@@ -66,7 +65,7 @@ class Returns:
         self.swap = Swap(operations.client, facts.namespace, operations.deadline, now, sleep, operations.why)
         claims = {claim: facts.claims.get(claim) for claim in facts.wanted}
         taking = {
-            claim: [item["metadata"]["name"] for item in facts.snapshots.get(claim, ()) if not is_ready(item)]
+            claim: [item["metadata"]["name"] for item in facts.snapshots.get(claim, ()) if not objects.is_ready(item)]
             for claim in facts.wanted
         }
         self.surveys: Mapping[str, Survey] = self.swap.survey(claims, list(facts.volumes.values()), taking)
@@ -155,8 +154,8 @@ class Returns:
 
     def _size(self, claim: str, item: Item) -> int:
         spec = (self._facts.volume_of(claim) or {}).get("spec") or {}
-        there = quantity((spec.get("capacity") or {}).get("storage")) or 0
-        return max(restore_size(item) or 0, capacity(self._facts.claims.get(claim, {})), there)
+        there = objects.quantity((spec.get("capacity") or {}).get("storage")) or 0
+        return max(objects.restore_size(item) or 0, objects.capacity(self._facts.claims.get(claim, {})), there)
 
     # -- changes -------------------------------------------------------------------------------------------------------
 

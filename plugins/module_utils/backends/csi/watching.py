@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable, Protocol
 
+from ... import kube_resources as api
 from ...deadline import Deadline
 from ...kube import PAUSES, Gone, KubeClient
 from ...kube_login import KubeError
-from ...kube_resources import Resource
 
 #: What an object has to be for a wait to end; None is an object that is not there.
 Wanted = Callable[["dict[str, Any] | None"], bool]
@@ -49,7 +49,7 @@ class Waiter:
     def wait(
         self,
         attempt: str,
-        resource: Resource,
+        resource: api.Resource,
         namespace: str | None,
         wanted: Mapping[str, Wanted],
         selector: str | None = None,
@@ -89,7 +89,7 @@ def follow(
     deadline: Deadline,
     sleep: Callable[[float], None],
     attempt: str,
-    resource: Resource,
+    resource: api.Resource,
     narrow: Mapping[str, Any],
     seen: Seen,
 ) -> None:
@@ -127,7 +127,7 @@ class _Follower:
     client: KubeClient
     deadline: Deadline
     attempt: str
-    resource: Resource
+    resource: api.Resource
     narrow: Mapping[str, Any]
     seen: Seen
     version: str | None = None

@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...core.snapshot import Snapshot, as_tree
+from ...core.snapshot import FIELDS, Snapshot, as_tree
 from .asides import asides_of
 from .backend import ZfsBackend
-from .listing import Row, snapshots_below, snapshots_of, with_tags
+from .listing import Row, columns_for, snapshots_below, snapshots_of, with_tags
 from .names import tops
 from .tool import Zfs, batches
 
@@ -28,6 +28,7 @@ def describe(
     holds: bool = False,
     asides: bool = True,
     tree: bool = True,
+    fields: Sequence[str] = FIELDS,
 ) -> dict[str, Any]:
     """Return ``snapshots``, ``asides`` and ``tree`` of the backend's datasets.
 
@@ -38,14 +39,16 @@ def describe(
         holds: name the tags of holds. Without it, ``held`` says how many there are.
         asides: look for what returns have set aside, which means looking at every dataset of the pools.
         tree: return the tree as well, which says the same once more.
+        fields: which fields of the common form are true in the result; what only others need is not read.
     """
     attempt = "show snapshots"
+    columns = columns_for([*fields, *(["held"] if holds else []), *(["owner"] if owner is not None else [])])
     with backend.session(writing=False):
         targets, zfs = backend.targets, backend.zfs
         if backend.options.recursive:
-            found = snapshots_below(zfs, tops(backend.roots), targets, attempt)
+            found = snapshots_below(zfs, tops(backend.roots), targets, attempt, columns)
         else:
-            found = snapshots_of(zfs, targets, attempt)
+            found = snapshots_of(zfs, targets, attempt, columns)
         rows = {target: [row for row in each if name in (None, row.name)] for target, each in found.items()}
         if holds:
             rows = with_tags(zfs, rows, attempt)

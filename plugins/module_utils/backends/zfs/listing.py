@@ -6,7 +6,8 @@
 
 One `zfs list` costs the same whatever its columns are: what takes time is that the kernel looks at every snapshot. So a
 listing is one command, and asks for all that is cheap. User properties inherit, and only those that a snapshot has
-itself count: where a dataset, or one above it, has one as well, a second command asks for the source of each.
+itself count: where a dataset, or one above it, has one as well, a second command asks for the source of each. OpenZFS
+2.2 and newer know names and transaction groups without that look, so who wants no more of a listing says so.
 """
 
 from __future__ import annotations
@@ -23,6 +24,21 @@ DATASETS = "filesystem,volume"
 _DATASET = ("name", "type", *props.OF_SNAPSHOTS, props.ASIDE, *props.MARKS)
 _SNAPSHOT = ("name", "creation", "createtxg", "guid", "used", "referenced", "userrefs", "clones", *props.OF_SNAPSHOTS)
 _BOTH = tuple(dict.fromkeys((*_DATASET, *_SNAPSHOT)))
+#: What `zfs list` has to be asked for each field of the common form; any other needs no more than a name.
+_FOR_FIELD: dict[str, tuple[str, ...]] = {
+    "created": ("creation",),
+    "owner": (props.OWNER,),
+    "policy": (props.OWNER,),
+    "description": (props.DESCRIPTION,),
+    "labels": (props.LABELS,),
+    "size_bytes": ("used",),
+    "referenced_bytes": ("referenced",),
+    "held": ("userrefs",),
+    "in_use": ("clones",),
+    "extra": ("guid", "clones"),
+}
+#: What a column that was not asked for counts as.
+_UNASKED = {column: props.NONE if column in ("clones", *props.OF_SNAPSHOTS) else "0" for column in _SNAPSHOT}
 
 
 @dataclass(frozen=True)
@@ -128,18 +144,28 @@ def _dataset(row: Sequence[str]) -> Dataset:
     )
 
 
-def snapshots_of(zfs: Zfs, wanted: Sequence[Dataset], attempt: str) -> dict[str, list[Row]]:
-    """Return all snapshots of these datasets, oldest first, by dataset."""
-    rows = zfs.rows(_SNAPSHOT, ["-t", "snapshot", "-d", "1"], [each.name for each in wanted], attempt)
-    return by_dataset(zfs, wanted, rows, attempt)
+def columns_for(fields: Iterable[str]) -> tuple[str, ...]:
+    """Return what a listing has to ask for to tell these fields of the common form, and to put it in order."""
+    needed = {column for each in fields for column in _FOR_FIELD.get(each, ())}
+    return tuple(column for column in _SNAPSHOT if column in {"name", "createtxg", *needed})
 
 
-def snapshots_below(zfs: Zfs, roots: Sequence[str], wanted: Sequence[Dataset], attempt: str) -> dict[str, list[Row]]:
-    """Return all snapshots of these datasets, listed by the roots that they lie in: for trees too large to name."""
-    rows = zfs.rows(_SNAPSHOT, ["-t", "snapshot", "-r"], roots, attempt)
+def snapshots_of(
+    zfs: Zfs, wanted: Sequence[Dataset], attempt: str, columns: Sequence[str] = _SNAPSHOT
+) -> dict[str, list[Row]]:
+    """Return all snapshots of these datasets, oldest first, by dataset; of rows, these columns are true."""
+    rows = _rows(zfs, columns, ["-t", "snapshot", "-d", "1"], [each.name for each in wanted], attempt)
+    return by_dataset(zfs, wanted, rows, attempt, columns)
+
+
+def snapshots_below(
+    zfs: Zfs, roots: Sequence[str], wanted: Sequence[Dataset], attempt: str, columns: Sequence[str] = _SNAPSHOT
+) -> dict[str, list[Row]]:
+    """Return the same, listed by the roots that they lie in: for trees too large to name."""
+    rows = _rows(zfs, columns, ["-t", "snapshot", "-r"], roots, attempt)
     names = {each.name for each in wanted}
     rows = [row for row in {row[0]: row for row in rows}.values() if row[0].partition("@")[0] in names]
-    return by_dataset(zfs, wanted, rows, attempt)
+    return by_dataset(zfs, wanted, rows, attempt, columns)
 
 
 def snapshots_called(zfs: Zfs, wanted: Sequence[Dataset], name: str, attempt: str) -> dict[str, list[Row]]:
@@ -148,12 +174,28 @@ def snapshots_called(zfs: Zfs, wanted: Sequence[Dataset], name: str, attempt: st
     return by_dataset(zfs, wanted, rows, attempt)
 
 
+def _rows(
+    zfs: Zfs, columns: Sequence[str], arguments: Sequence[str], names: Sequence[str], attempt: str
+) -> list[list[str]]:
+    """Return lines with all columns, of which only these were asked for."""
+    rows = zfs.rows(columns, arguments, names, attempt)
+    if len(columns) == len(_SNAPSHOT):
+        return rows
+    places = [columns.index(each) if each in columns else -1 for each in _SNAPSHOT]
+    blanks = [_UNASKED[each] for each in _SNAPSHOT]
+    return [[blank if place < 0 else row[place] for place, blank in zip(places, blanks)] for row in rows]
+
+
 def by_dataset(
-    zfs: Zfs, wanted: Sequence[Dataset], rows: Iterable[Sequence[str]], attempt: str
+    zfs: Zfs,
+    wanted: Sequence[Dataset],
+    rows: Iterable[Sequence[str]],
+    attempt: str,
+    columns: Sequence[str] = _SNAPSHOT,
 ) -> dict[str, list[Row]]:
     """Return the snapshots that these lines show, oldest first, by dataset."""
     found: dict[str, list[Row]] = {each.name: [] for each in wanted}
-    doubtful = {each.name for each in wanted if each.inherits}
+    doubtful = {each.name for each in wanted if each.inherits and not set(props.OF_SNAPSHOTS).isdisjoint(columns)}
     for fields in rows:
         row = _row(fields, attempt)
         found[row.dataset].append(row)

@@ -17,7 +17,7 @@ from ....core.backend import ROLL_BACK, Blocker
 from ....core.errors import StoreError
 from ....core.names import aside_name
 from ....core.snapshot import Snapshot, timestamp
-from ..objects import AS_SOURCE, annotations_of, labels_of, quantity, status_of
+from .. import objects
 from . import journal as j
 from . import steps
 from .journal import Journal, Kept
@@ -59,7 +59,7 @@ def survey(
 
     ``volumes`` may be all of the cluster. ``taking`` are the snapshots of each claim that are not ready.
     """
-    mine = [volume for volume in volumes if labels_of(volume).get(j.NAMESPACE) == namespace]
+    mine = [volume for volume in volumes if objects.labels_of(volume).get(j.NAMESPACE) == namespace]
     faults: list[tuple[Object, str]] = []
     kept, journals = [], []
     for volume in mine:
@@ -119,7 +119,7 @@ def _concerns(volume: Object, name: str, claim: Object | None) -> bool:
     """Say whether an annotation that cannot be read may be about a claim."""
     if ((claim or {}).get("spec") or {}).get("volumeName") == volume["metadata"]["name"]:
         return True
-    return any(name in str(annotations_of(volume).get(key)) for key in (j.JOURNAL, j.ASIDE))
+    return any(name in str(objects.annotations_of(volume).get(key)) for key in (j.JOURNAL, j.ASIDE))
 
 
 def open_journal(volume: Object) -> Journal | None:
@@ -148,8 +148,8 @@ def claim_faults(claim: Object | None, taking: Sequence[str] = ()) -> list[tuple
     found = []
     if metadata.get("deletionTimestamp"):
         found.append(("the claim is being deleted", "wait until it is gone, and clone the snapshot instead"))
-    if status_of(claim).get("phase") != "Bound" or not spec.get("volumeName"):
-        phase = status_of(claim).get("phase") or "unknown"
+    if objects.status_of(claim).get("phase") != "Bound" or not spec.get("volumeName"):
+        phase = objects.status_of(claim).get("phase") or "unknown"
         found.append((f"the claim is not bound (phase {phase})", "see kubectl describe pvc"))
     foreign = sorted(set(metadata.get("finalizers") or []) - {PROTECTION})
     if foreign:
@@ -164,7 +164,7 @@ def claim_faults(claim: Object | None, taking: Sequence[str] = ()) -> list[tuple
 def _held(finalizers: Sequence[str], taking: Sequence[str]) -> tuple[str, str]:
     """Return the fault that finalizers would keep a claim, and what has set them where that is known."""
     reason = f"its deletion would wait for {', '.join(finalizers)}"
-    if AS_SOURCE in finalizers and taking:
+    if objects.AS_SOURCE in finalizers and taking:
         reason += f", which stays until snapshot {', '.join(taking)} of it is ready"
         return reason, "wait until that is ready, or remove it"
     return reason, "wait until what set that finalizer is done, or see to it"
@@ -181,8 +181,8 @@ def new_aside(at: int, taken: Iterable[str]) -> str:
 
 def as_snapshot(kept: Kept, volume: Object, claim: Object | None) -> Snapshot:
     """Return an aside in the common form. ``claim`` is what has the name of its claim now."""
-    spec, phase = volume.get("spec") or {}, str(status_of(volume).get("phase") or "")
-    size = quantity((spec.get("capacity") or {}).get("storage"))
+    spec, phase = volume.get("spec") or {}, str(objects.status_of(volume).get("phase") or "")
+    size = objects.quantity((spec.get("capacity") or {}).get("storage"))
     going = (volume["metadata"].get("deletionTimestamp"), spec.get("persistentVolumeReclaimPolicy") != "Retain")
     extra: dict[str, Any] = {
         "aside": True,

@@ -13,12 +13,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .... import kube_resources as api
 from ....core.errors import RestorePointError
 from ....deadline import Deadline
 from ....kube import KubeClient
 from ....kube_login import KubeError
-from ....kube_resources import CLAIMS, VOLUMES, Resource
-from ..objects import status_of
+from .. import objects
 from ..watching import Waiter, Wanted, Watched
 from . import changes, steps
 from . import journal as j
@@ -180,11 +180,11 @@ class Carrier:
         for case in cases:
             case.patient = True
             claim = self._world.claims.get(case.journal.temporary)
-            if claim is not None and status_of(claim).get("phase") == "Pending":
+            if claim is not None and objects.status_of(claim).get("phase") == "Pending":
                 wanted[case.journal.temporary] = _bound_or_lost
         if not wanted:
             return False
-        seen = self._listen(cases, CLAIMS, wanted, self._deadline.part(_ON_ITS_WAY))
+        seen = self._listen(cases, api.CLAIMS, wanted, self._deadline.part(_ON_ITS_WAY))
         if seen is not None:
             self._world.take(seen.objects)
             self._guarded(cases, self._world.look_at_volumes)
@@ -220,7 +220,7 @@ class Carrier:
             raise KubeError(case.attempt, "the volume is gone", "run again", 404)
         name = str(volume["metadata"]["name"])
         body = build(*more, volume)
-        self._world.volumes[name] = self._client.patch(case.attempt, VOLUMES, None, name, body)
+        self._world.volumes[name] = self._client.patch(case.attempt, api.VOLUMES, None, name, body)
 
     def _unclaimed(self, case: Case, build: Callable[..., dict[str, Any]]) -> None:
         """Change whose the new volume is, if no claim has come to it meanwhile.
@@ -258,7 +258,7 @@ class Carrier:
         self._create(case, changes.claim_again(case.journal, str(scene.new["metadata"]["name"]), gone))
 
     def _create(self, case: Case, body: dict[str, Any]) -> None:
-        made = self._client.create(case.attempt, CLAIMS, case.journal.namespace, body)
+        made = self._client.create(case.attempt, api.CLAIMS, case.journal.namespace, body)
         self._world.claims[made["metadata"]["name"]] = made
 
     def _delete(self, case: Case, claim: Object | None) -> None:
@@ -266,7 +266,7 @@ class Carrier:
             raise KubeError(case.attempt, "the claim is gone", "run again", 404)
         name = str(claim["metadata"]["name"])
         uid = str(claim["metadata"]["uid"])
-        answer = self._client.delete(case.attempt, CLAIMS, case.journal.namespace, name, uid)
+        answer = self._client.delete(case.attempt, api.CLAIMS, case.journal.namespace, name, uid)
         if answer is None:
             raise KubeError(case.attempt, f"claim {name} is another one by now", "run again", 409)
         self._world.claims[name] = going(dict(claim))
@@ -284,7 +284,7 @@ class Carrier:
         seen = self._listen([case for case, _step in mine], resource, wanted, self._slice(mine, kinds, patience))
         if seen is None:
             return
-        if resource is CLAIMS:
+        if resource is api.CLAIMS:
             self._world.take(seen.objects)
         self._guarded([case for case, _step in due], self._world.look_at_volumes)
         self._rest(mine, seen)
@@ -303,8 +303,8 @@ class Carrier:
         if again:
             self._sleep(_REST)
 
-    def _known(self, resource: Resource, name: str) -> Object | None:
-        return (self._world.claims if resource is CLAIMS else self._world.volumes).get(name)
+    def _known(self, resource: api.Resource, name: str) -> Object | None:
+        return (self._world.claims if resource is api.CLAIMS else self._world.volumes).get(name)
 
     def _slice(self, mine: Sequence[tuple[Case, str]], kinds: Sequence[str], patience: float) -> Deadline:
         """Return for how long to wait: for a part of the time where those that are ready are in a hurry."""
@@ -312,10 +312,10 @@ class Carrier:
         return self._deadline.part(min(self._deadline.left(), patience)) if hurry or len(kinds) > 1 else self._deadline
 
     def _listen(
-        self, cases: Sequence[Case], resource: Resource, wanted: Mapping[str, Wanted], deadline: Deadline
+        self, cases: Sequence[Case], resource: api.Resource, wanted: Mapping[str, Wanted], deadline: Deadline
     ) -> Watched | None:
         namespace = cases[0].journal.namespace
-        where, selector = (namespace, None) if resource is CLAIMS else (None, f"{j.NAMESPACE}={namespace}")
+        where, selector = (namespace, None) if resource is api.CLAIMS else (None, f"{j.NAMESPACE}={namespace}")
         waiter = Waiter(self._client, deadline, self._sleep)
         try:
             return waiter.wait(f"wait for claims in namespace {namespace}", resource, where, wanted, selector)
@@ -338,10 +338,10 @@ class Carrier:
             reason, remedy = self._reason(resource, name, self._known(resource, name), step)
             self._fail(case, reason, remedy)
 
-    def _reason(self, resource: Resource, name: str, item: Object | None, step: str) -> tuple[str, str]:
-        what = f"claim {name}" if resource is CLAIMS else f"volume {name}"
-        phase = str(status_of(item or {}).get("phase") or "unknown")
-        users = self._world.users(name) if resource is CLAIMS else ()
+    def _reason(self, resource: api.Resource, name: str, item: Object | None, step: str) -> tuple[str, str]:
+        what = f"claim {name}" if resource is api.CLAIMS else f"volume {name}"
+        phase = str(objects.status_of(item or {}).get("phase") or "unknown")
+        users = self._world.users(name) if resource is api.CLAIMS else ()
         said = [*users, *self.reasons(item)]
         metadata = (item or {}).get("metadata") or {}
         if not said and metadata.get("deletionTimestamp") and metadata.get("finalizers"):
@@ -359,18 +359,18 @@ class Carrier:
 
     def still_there(self, name: str, item: Object | None) -> RestorePointError:
         """Return the error that a volume is not gone in time."""
-        reason, remedy = self._reason(VOLUMES, name, item, steps.WAIT_OLD_GONE)
+        reason, remedy = self._reason(api.VOLUMES, name, item, steps.WAIT_OLD_GONE)
         return RestorePointError(f"remove volume {name}", reason, remedy)
 
 
 #: What is waited for: the kind of object, and its name by journal and scene.
-_WAITS: dict[str, tuple[Resource, Callable[[Journal, Scene], str]]] = {
-    steps.WAIT_NEW: (CLAIMS, lambda journal, _scene: journal.temporary),
-    steps.WAIT_TEMPORARY_GONE: (CLAIMS, lambda journal, _scene: journal.temporary),
-    steps.WAIT_CLAIM_GONE: (CLAIMS, lambda journal, _scene: journal.claim),
-    steps.WAIT_BOUND: (CLAIMS, lambda journal, _scene: journal.claim),
-    steps.WAIT_OLD_GONE: (VOLUMES, lambda journal, _scene: journal.old),
-    steps.WAIT_NEW_GONE: (VOLUMES, lambda _journal, scene: str((scene.new or {})["metadata"]["name"])),
+_WAITS: dict[str, tuple[api.Resource, Callable[[Journal, Scene], str]]] = {
+    steps.WAIT_NEW: (api.CLAIMS, lambda journal, _scene: journal.temporary),
+    steps.WAIT_TEMPORARY_GONE: (api.CLAIMS, lambda journal, _scene: journal.temporary),
+    steps.WAIT_CLAIM_GONE: (api.CLAIMS, lambda journal, _scene: journal.claim),
+    steps.WAIT_BOUND: (api.CLAIMS, lambda journal, _scene: journal.claim),
+    steps.WAIT_OLD_GONE: (api.VOLUMES, lambda journal, _scene: journal.old),
+    steps.WAIT_NEW_GONE: (api.VOLUMES, lambda _journal, scene: str((scene.new or {})["metadata"]["name"])),
 }
 _ORDER = (
     *(steps.CALL_OFF, steps.CREATE_TEMPORARY, steps.RETAIN_OLD, steps.RETAIN_NEW, steps.DISCARD_NEW),
@@ -399,4 +399,4 @@ def _bound_or_lost(item: dict[str, Any] | None) -> bool:
     """Say whether waiting for a claim to be bound is over: it is, or it is gone, or it is going."""
     if item is None or item["metadata"].get("deletionTimestamp"):
         return True
-    return status_of(item).get("phase") in ("Bound", "Lost")
+    return objects.status_of(item).get("phase") in ("Bound", "Lost")

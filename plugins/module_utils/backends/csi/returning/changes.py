@@ -14,8 +14,8 @@ import hashlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from .... import kube_resources as api
 from ....kube import RUN
-from ....kube_resources import CLAIMS, SNAPSHOT_GROUP, SNAPSHOTS
 from .journal import (
     ASIDE,
     CALLING_OFF,
@@ -90,10 +90,10 @@ def temporary_claim(journal: Journal) -> dict[str, Any]:
         if name in journal.spec
     }
     spec["resources"] = {"requests": {"storage": str(journal.size)}}
-    spec["dataSource"] = {"apiGroup": SNAPSHOT_GROUP, "kind": SNAPSHOTS.kind, "name": journal.source}
+    spec["dataSource"] = {"apiGroup": api.SNAPSHOT_GROUP, "kind": api.SNAPSHOTS.kind, "name": journal.source}
     return {
-        "apiVersion": CLAIMS.api_version,
-        "kind": CLAIMS.kind,
+        "apiVersion": api.CLAIMS.api_version,
+        "kind": api.CLAIMS.kind,
         "metadata": {"name": journal.temporary, "annotations": annotations},
         "spec": spec,
     }
@@ -129,7 +129,7 @@ def claim_again(journal: Journal, new: str, gone: Collection[str] = ()) -> dict[
     if owners:
         metadata["ownerReferences"] = owners
     spec = {**journal.spec, "volumeName": new}
-    return {"apiVersion": CLAIMS.api_version, "kind": CLAIMS.kind, "metadata": metadata, "spec": spec}
+    return {"apiVersion": api.CLAIMS.api_version, "kind": api.CLAIMS.kind, "metadata": metadata, "spec": spec}
 
 
 def close_new(journal: Journal, new: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,18 +18,18 @@ from typing import Any
 
 from ....core.errors import StoreError
 from ....core.names import is_aside
-from ..objects import PREFIX
+from .. import objects
 
 #: Labels of volumes. NAMESPACE is the one to list by.
-NAMESPACE = PREFIX + "namespace"
-RETURN = PREFIX + "return"
-ROLE = PREFIX + "role"
-STAGE = PREFIX + "stage"
+NAMESPACE = objects.PREFIX + "namespace"
+RETURN = objects.PREFIX + "return"
+ROLE = objects.PREFIX + "role"
+STAGE = objects.PREFIX + "stage"
 #: Annotations of volumes. ONCE lies on the volume of the claim, and goes over to the next one.
-JOURNAL = PREFIX + "journal"
-ASIDE = PREFIX + "aside"
-ONCE = PREFIX + "once"
-TEMPORARY = PREFIX + "temporary"
+JOURNAL = objects.PREFIX + "journal"
+ASIDE = objects.PREFIX + "aside"
+ONCE = objects.PREFIX + "once"
+TEMPORARY = objects.PREFIX + "temporary"
 
 OLD, NEW, LIVE, KEPT = "old", "new", "live", "aside"
 PREPARING, SWAPPING, CALLING_OFF, REMOVING = "preparing", "swapping", "calling-off", "removing"

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .... import kube_resources as api
 from ....kube import KubeClient
 from ....kube_login import KubeError
-from ....kube_resources import Resource
 
 Owner = Mapping[str, Any]
 
@@ -22,7 +22,7 @@ class Owners:
     def __init__(self, client: KubeClient, namespace: str) -> None:
         self._client = client
         self._namespace = namespace
-        self._kinds: dict[tuple[str, str], Resource | None] = {}
+        self._kinds: dict[tuple[str, str], api.Resource | None] = {}
 
     def gone(self, owners: Sequence[Owner]) -> list[Owner]:
         """Return those of the owners that are not there any more.

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Union
 
-from ..objects import annotations_of, quantity, status_of
+from .. import objects
 from . import journal as j
 from .journal import Journal
 
@@ -161,7 +161,7 @@ def _making(scene: Scene) -> Next:
         )
     if _going(temporary):
         return WAIT_TEMPORARY_GONE
-    lost = status_of(temporary).get("phase") == "Lost"
+    lost = objects.status_of(temporary).get("phase") == "Lost"
     if not _is_bound(temporary) and not lost:
         return WAIT_NEW
     if new is None or lost:
@@ -198,7 +198,7 @@ def is_taken(volume: Object, namespace: str, name: str, claim: Object | None) ->
     reference = _ref(volume)
     earlier = (reference.get("namespace"), reference.get("name")) == (namespace, name) and bool(reference.get("uid"))
     gone = earlier and (claim is None or _uid(claim) != reference.get("uid"))
-    return status_of(volume).get("phase") == "Bound" and not gone
+    return objects.status_of(volume).get("phase") == "Bound" and not gone
 
 
 def verify(scene: Scene) -> Problem | None:
@@ -207,7 +207,7 @@ def verify(scene: Scene) -> Problem | None:
     reference = (new.get("spec") or {}).get("claimRef") or {}
     source = (temporary.get("spec") or {}).get("dataSource") or {}
     mine, theirs = _csi(new), _csi(old)
-    size = quantity(((new.get("spec") or {}).get("capacity") or {}).get("storage")) or 0
+    size = objects.quantity(((new.get("spec") or {}).get("capacity") or {}).get("storage")) or 0
     checks = {
         "it is bound to another claim": reference.get("uid") == _uid(temporary),
         "it is being deleted": not _going(new),
@@ -269,7 +269,7 @@ def _taken_over(claim: Object, new: Object) -> Next:
     if _going(claim):
         return WAIT_CLAIM_GONE
     volume = (claim.get("spec") or {}).get("volumeName")
-    if status_of(claim).get("phase") == "Lost":
+    if objects.status_of(claim).get("phase") == "Lost":
         return Problem(f"the claim has lost its volume {volume}", "remove that claim, and run again")
     if volume in (None, "", _name(new)):
         return WAIT_BOUND
@@ -370,13 +370,13 @@ def _discarded(scene: Scene, new: Object) -> bool:
 
 
 def _carries(volume: Object | None, journal: Journal) -> bool:
-    return volume is not None and j.id_of(volume) == journal.id and j.JOURNAL in annotations_of(volume)
+    return volume is not None and j.id_of(volume) == journal.id and j.JOURNAL in objects.annotations_of(volume)
 
 
 def _own_temporary(scene: Scene) -> Object | None:
     """Return the temporary claim, if that is what has its name."""
     temporary = scene.temporary
-    if temporary is None or annotations_of(temporary).get(j.RETURN) != scene.journal.id:
+    if temporary is None or objects.annotations_of(temporary).get(j.RETURN) != scene.journal.id:
         return None
     return temporary
 
@@ -408,7 +408,7 @@ def wants(claim: Object | None, volume: Object | None) -> bool:
 
 
 def _is_bound(claim: Object) -> bool:
-    return status_of(claim).get("phase") == "Bound"
+    return objects.status_of(claim).get("phase") == "Bound"
 
 
 def _going(item: Object | None) -> bool:

@@ -17,14 +17,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable, Union
 
+from .... import kube_resources as api
 from ....core.backend import Blocker
 from ....core.errors import NotBegun, RestorePointError
 from ....core.snapshot import timestamp
 from ....deadline import Deadline
 from ....kube import KubeClient
 from ....kube_login import KubeError
-from ....kube_resources import VOLUMES
-from ..objects import annotations_of, capacity, labels_of, quantity
+from .. import objects
 from ..watching import Waiter
 from . import asides, changes, steps
 from . import journal as j
@@ -391,7 +391,7 @@ class Swap:
         reference = ((volume or {}).get("spec") or {}).get("claimRef") or {}
         if volume is None or reference.get("uid") != claim["metadata"]["uid"]:
             raise RestorePointError(attempt, "its volume does not know the claim", "see kubectl describe pvc")
-        if j.role_of(volume) not in (None, j.LIVE) or j.JOURNAL in annotations_of(volume):
+        if j.role_of(volume) not in (None, j.LIVE) or j.JOURNAL in objects.annotations_of(volume):
             raise RestorePointError(attempt, "another run is returning it at the same time", "run again")
         if "csi" not in volume["spec"]:
             raise RestorePointError(attempt, "its volume is not of a CSI driver", "use the module of that storage")
@@ -404,8 +404,8 @@ class Swap:
 
     def _by_snapshot(self, asked: Return, claim: Object, volume: Object) -> Journal:
         temporary = changes.temporary_name(asked.claim, self.id)
-        there = quantity(((volume["spec"].get("capacity")) or {}).get("storage")) or 0
-        size = max(asked.size, there, capacity(claim))
+        there = objects.quantity(((volume["spec"].get("capacity")) or {}).get("storage")) or 0
+        size = max(asked.size, there, objects.capacity(claim))
         return self._written(asked, claim, volume, temporary, str(asked.snapshot["metadata"]["name"]), size, None)
 
     def _written(
@@ -422,7 +422,7 @@ class Swap:
         tokens = {**(j.tokens_of(back) if back else {}), **j.tokens_of(volume)}
         if isinstance(asked, _Back) and asked.forget is not None:
             tokens.pop(asked.forget, None)
-        annotations = {key: text for key, text in annotations_of(claim).items() if not key.startswith(_DROPPED)}
+        annotations = {key: text for key, text in objects.annotations_of(claim).items() if not key.startswith(_DROPPED)}
         return Journal(
             id=j.id_for(self.id, asked.claim),
             mode=asked.mode,
@@ -440,11 +440,11 @@ class Swap:
             aside=asides.new_aside(at, self._kept(asked.claim)),
             temporary=temporary,
             spec={key: value for key, value in claim["spec"].items() if key != "volumeName"},
-            labels=labels_of(claim),
+            labels=objects.labels_of(claim),
             annotations=annotations,
             owners=tuple(metadata.get("ownerReferences") or ()),
             new_ref=dict((back or {}).get("spec", {}).get("claimRef") or {}),
-            node=annotations_of(claim).get(changes.SELECTED_NODE) or _node_of(volume),
+            node=objects.annotations_of(claim).get(changes.SELECTED_NODE) or _node_of(volume),
             keep=asked.keep,
             once=asked.once or "",
             tokens=tokens,
@@ -457,7 +457,7 @@ class Swap:
             old = case.journal.old
             try:
                 body = changes.open_old(case.journal, self._world.volumes[old])
-                self._world.volumes[old] = self._client.patch(case.attempt, VOLUMES, None, old, body)
+                self._world.volumes[old] = self._client.patch(case.attempt, api.VOLUMES, None, old, body)
                 case.opened = True
             except KubeError as error:
                 tries += 1
@@ -510,7 +510,7 @@ class Swap:
         if steps.is_taken(volume, self._namespace, wanted[0], self._world.claims.get(wanted[0])):
             return RestorePointError(attempt, f"a claim is bound to its volume {name}", "remove that claim first")
         try:
-            self._client.patch(attempt, VOLUMES, None, name, changes.purge(volume))
+            self._client.patch(attempt, api.VOLUMES, None, name, changes.purge(volume))
         except KubeError as error:
             return {"volume": None} if error.status == 404 else error
         return {"volume": name}
@@ -521,7 +521,9 @@ class Swap:
         waiter = Waiter(self._client, self._deadline, self._sleep)
         selector = f"{j.NAMESPACE}={self._namespace}"
         try:
-            seen = waiter.wait(attempt, VOLUMES, None, {name: lambda item: item is None for name in names}, selector)
+            seen = waiter.wait(
+                attempt, api.VOLUMES, None, {name: lambda item: item is None for name in names}, selector
+            )
         except RestorePointError as error:
             return {name: error for name in names}
         return {name: self._carrier.still_there(name, seen.objects[name]) for name in seen.waiting}
@@ -534,10 +536,10 @@ class Swap:
         """
         name = str(claim["metadata"]["name"])
         attempt = f"remember token {token!r} for {self._namespace}/{name}"
-        volume = self._client.get(attempt, VOLUMES, None, str(claim["spec"]["volumeName"]))
+        volume = self._client.get(attempt, api.VOLUMES, None, str(claim["spec"]["volumeName"]))
         tokens = {**j.tokens_of(volume), token: self._now()}
         body = changes.spend(self._namespace, volume, tokens)
-        self._client.patch(attempt, VOLUMES, None, str(volume["metadata"]["name"]), body)
+        self._client.patch(attempt, api.VOLUMES, None, str(volume["metadata"]["name"]), body)
 
 
 def _first(cases: Sequence[Case]) -> RestorePointError | None:
@@ -548,8 +550,8 @@ def _unlike(claim: Object, volume: Object) -> str | None:
     """Say why a claim as it is could not be bound to a volume that it had before; None where it can."""
     asked, has = claim.get("spec") or {}, volume.get("spec") or {}
     name = volume["metadata"]["name"]
-    requested = quantity(((asked.get("resources") or {}).get("requests") or {}).get("storage")) or 0
-    size = quantity((has.get("capacity") or {}).get("storage")) or 0
+    requested = objects.quantity(((asked.get("resources") or {}).get("requests") or {}).get("storage")) or 0
+    size = objects.quantity((has.get("capacity") or {}).get("storage")) or 0
     if size < requested:
         return f"the claim has grown since: it asks for {requested} bytes, and volume {name} has {size}"
     if (asked.get("storageClassName") or "") != (has.get("storageClassName") or ""):

@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .... import kube_resources as api
 from ....kube import KubeClient
-from ....kube_resources import CLAIMS, PODS, VOLUMES
-from ..objects import annotations_of, status_of
+from .. import objects
 from ..workloads import pods as pod_words
 from . import journal as j
 from . import steps
@@ -43,13 +43,13 @@ class World:
         """Look at everything."""
         self.look_at_volumes()  # before claims: so that no claim is older than what is known of its volume
         attempt = f"list claims in namespace {self._namespace}"
-        listing = self._client.list_objects(attempt, CLAIMS, self._namespace)
+        listing = self._client.list_objects(attempt, api.CLAIMS, self._namespace)
         self.claims = {item["metadata"]["name"]: item for item in listing.items}
         self._pods = {}
 
     def look_at_claim(self, name: str) -> None:
         """Look at one claim."""
-        found = self._client.find(f"look up claim {self._namespace}/{name}", CLAIMS, self._namespace, name)
+        found = self._client.find(f"look up claim {self._namespace}/{name}", api.CLAIMS, self._namespace, name)
         if found is None:
             self.claims.pop(name, None)
         else:
@@ -58,13 +58,13 @@ class World:
     def look_at_volumes(self) -> None:
         """Look at the volumes that have our labels."""
         selector = f"{j.NAMESPACE}={self._namespace}"
-        listing = self._client.list_objects("list the volumes of returns", VOLUMES, selector=selector)
+        listing = self._client.list_objects("list the volumes of returns", api.VOLUMES, selector=selector)
         self.volumes = {item["metadata"]["name"]: item for item in listing.items}
 
     def volume(self, name: str) -> Object | None:
         """Return a volume, also one without our labels."""
         if name and name not in self.volumes:
-            found = self._client.find(f"look up volume {name}", VOLUMES, None, name)
+            found = self._client.find(f"look up volume {name}", api.VOLUMES, None, name)
             if found is not None:
                 self.volumes[name] = found
         return self.volumes.get(name)
@@ -72,7 +72,7 @@ class World:
     def look_for_pods(self, claims: Iterable[str]) -> None:
         """Look for pods that use these claims, with one list."""
         attempt = f"list pods in namespace {self._namespace}"
-        listing = self._client.list_objects(attempt, PODS, self._namespace)
+        listing = self._client.list_objects(attempt, api.PODS, self._namespace)
         for claim in claims:
             users = [pod for pod in listing.items if pod_words.uses(pod, claim) and pod_words.keeps(pod)]
             self._pods[claim] = tuple(pod_words.describe(pod) for pod in users)
@@ -81,9 +81,9 @@ class World:
         """Return the pods, in words, that used a claim when they were looked for."""
         return self._pods.get(claim, ())
 
-    def take(self, objects: Mapping[str, Object | None]) -> None:
+    def take(self, seen: Mapping[str, Object | None]) -> None:
         """Take over claims as they were last seen; None is one that is gone."""
-        for name, item in objects.items():
+        for name, item in seen.items():
             if item is None:
                 self.claims.pop(name, None)
             else:
@@ -120,11 +120,11 @@ class World:
         if old is None and steps.has_kept(journal, claim):
             # It has lost our labels: the return was called off while an overtaken run went on with its new volume.
             old = self.volume(journal.old)
-        over = old is not None and not (j.id_of(old) == journal.id and j.JOURNAL in annotations_of(old))
+        over = old is not None and not (j.id_of(old) == journal.id and j.JOURNAL in objects.annotations_of(old))
         new: Mapping[str, Any] | None = steps.select_new(journal, claim, self.volumes.values(), over)
         if new is None and journal.mode == j.BY_ASIDE:
             new = self.volume(journal.source)
-        elif new is None and temporary is not None and status_of(temporary).get("phase") == "Bound":
+        elif new is None and temporary is not None and objects.status_of(temporary).get("phase") == "Bound":
             new = self.volume(str((temporary.get("spec") or {}).get("volumeName") or ""))
         elif new is None and temporary is not None and old is not None and j.stage_of(old) == j.CALLING_OFF:
             new = self._on_its_way(temporary)
@@ -133,7 +133,7 @@ class World:
 
 def _may_concern(volume: Mapping[str, Any], claims: set[str] | None) -> bool:
     """Say whether a volume may carry the journal of one of these claims: only then it has to be readable."""
-    text = annotations_of(volume).get(j.JOURNAL)
+    text = objects.annotations_of(volume).get(j.JOURNAL)
     return text is not None and (claims is None or any(claim in text for claim in claims))
 
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
+from .... import kube_resources as api
 from ....core.errors import RestorePointError
-from ....kube_resources import Resource
 from .kinds import MARK, WAYS
 from .records import Lost, Record, Terms, for_run, read, removed, written
 
@@ -25,7 +25,7 @@ NOT_OURS = "not stopped by this run"
 GONE = "gone"
 
 
-def title(resource: Resource, workload: Mapping[str, Any]) -> str:
+def title(resource: api.Resource, workload: Mapping[str, Any]) -> str:
     """Return how a workload is called in messages: ``Deployment shop/web``."""
     metadata = workload.get("metadata") or {}
     return f"{resource.kind} {metadata.get('namespace')}/{metadata.get('name')}"
@@ -36,7 +36,7 @@ class NotOurs(RestorePointError):
 
 
 def to_stop(
-    resource: Resource, workload: Mapping[str, Any], terms: Terms, claims: Collection[str]
+    resource: api.Resource, workload: Mapping[str, Any], terms: Terms, claims: Collection[str]
 ) -> dict[str, Any] | None:  # fmt: skip
     """Return the patch that stops a workload and records what it had; None where there is nothing to stop.
 
@@ -62,7 +62,7 @@ def to_stop(
 
 
 def why_not(
-    resource: Resource, workload: Mapping[str, Any], record: Record | Lost | None, terms: Terms
+    resource: api.Resource, workload: Mapping[str, Any], record: Record | Lost | None, terms: Terms
 ) -> tuple[str, str] | None:  # fmt: skip
     """Return reason and remedy where a workload must be left to whoever has stopped it; None where it need not."""
     if record is None or (isinstance(record, Record) and terms.mine(record)):
@@ -94,7 +94,7 @@ class Start(NamedTuple):
     had: Mapping[str, Any]
 
 
-def to_start(resource: Resource, workload: Mapping[str, Any], terms: Terms) -> Start:
+def to_start(resource: api.Resource, workload: Mapping[str, Any], terms: Terms) -> Start:
     """Return what brings a workload back to what it had; where somebody has done that by hand, only the record goes."""
     record = read(resource, workload)
     if not isinstance(record, Record) or not terms.mine(record):

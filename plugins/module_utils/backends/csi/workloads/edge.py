@@ -16,11 +16,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
+from .... import kube_resources as api
 from ....core.errors import InvalidInput, RestorePointError
 from ....deadline import Deadline
 from ....kube import Access, KubeClient
 from ....kube_login import KubeError
-from ....kube_resources import AUTOSCALERS, PODS, Resource
 from ..watching import Waiter
 from .changes import GONE, STARTED, NotOurs, to_start, to_stop
 from .kinds import OWNERS, SCALED_OBJECTS, SCALERS, WAYS, replicas_of
@@ -114,7 +114,7 @@ class Workloads:
         """
         parts = []
         for namespace, claims in _by_namespace(targets).items():
-            seen = self._seen(namespace, (PODS, *OWNERS))
+            seen = self._seen(namespace, (api.PODS, *OWNERS))
             found = users_of(seen, claims, self._terms())
             if found.workloads:
                 scalers = [each for each in SCALERS if each != SCALED_OBJECTS or self._has_keda()]
@@ -124,19 +124,19 @@ class Workloads:
             parts.append(found)
         return merged(parts)
 
-    def _seen(self, namespace: str, resources: Iterable[Resource]) -> Seen:
-        found: dict[Resource, Sequence[Mapping[str, Any]]] = {}
+    def _seen(self, namespace: str, resources: Iterable[api.Resource]) -> Seen:
+        found: dict[api.Resource, Sequence[Mapping[str, Any]]] = {}
         unseen = set()
         for resource in resources:
             attempt = f"list the {resource.plural} of namespace {namespace}"
             try:
                 found[resource] = self._client.list_objects(attempt, resource, namespace).items
             except KubeError as error:
-                if resource == PODS or error.status not in (403, 404):
+                if resource == api.PODS or error.status not in (403, 404):
                     raise
                 if error.status == 403:
                     unseen.add(resource)
-        return Seen(namespace, found.pop(PODS, ()), found, frozenset(unseen))
+        return Seen(namespace, found.pop(api.PODS, ()), found, frozenset(unseen))
 
     def _has_keda(self) -> bool:
         if self._serves_keda is None:
@@ -170,7 +170,7 @@ class Workloads:
             raise
         return stopped
 
-    def stop_one(self, resource: Resource, namespace: str, name: str) -> Stopped:
+    def stop_one(self, resource: api.Resource, namespace: str, name: str) -> Stopped:
         """Stop the workload of that name, whatever it uses, and wait until its pods are gone.
 
         Raises:
@@ -194,7 +194,7 @@ class Workloads:
             raise
         return stopped
 
-    def start_one(self, resource: Resource, namespace: str, name: str) -> str:
+    def start_one(self, resource: api.Resource, namespace: str, name: str) -> str:
         """Bring back what this run has stopped by that name; return what became of it, in words.
 
         Raises RestorePointError.
@@ -207,7 +207,7 @@ class Workloads:
             raise
         return self._start(workload)
 
-    def _named(self, attempt: str, resource: Resource, namespace: str, name: str) -> Workload:
+    def _named(self, attempt: str, resource: api.Resource, namespace: str, name: str) -> Workload:
         found = self._client.get(attempt, resource, namespace, name)
         record = read(resource, found)
         return Workload(
@@ -340,7 +340,7 @@ class Workloads:
     def _ready(self, workloads: Sequence[Workload], seconds: float) -> dict[str, bool]:
         """Wait until workloads are ready; say of each whether it is, where that can be looked at."""
         waiter = Waiter(self._client, Deadline(seconds), self._sleep)
-        groups: dict[tuple[str, Resource], list[Workload]] = {}
+        groups: dict[tuple[str, api.Resource], list[Workload]] = {}
         for each in workloads:
             groups.setdefault((each.namespace, each.resource), []).append(each)
         ready: dict[str, bool] = {}
@@ -362,7 +362,7 @@ def _seen_again(workload: Workload, current: Mapping[str, Any], record: Record) 
     return Workload(workload.resource, current, workload.uid, workload.targets, workload.pods, record)
 
 
-def _address(workload: Workload) -> tuple[Resource, str, str]:
+def _address(workload: Workload) -> tuple[api.Resource, str, str]:
     return workload.resource, workload.namespace, workload.name
 
 
@@ -383,7 +383,7 @@ def pods_of(client: KubeClient, targets: Sequence[str]) -> dict[str, list[str]]:
     """
     found: dict[str, list[str]] = {}
     for namespace, claims in _by_namespace(targets).items():
-        pods = client.list_objects(f"list the pods of namespace {namespace}", PODS, namespace).items
+        pods = client.list_objects(f"list the pods of namespace {namespace}", api.PODS, namespace).items
         keeping = [pod for pod in pods if keeps(pod)]
         for claim in claims:
             found[f"{namespace}/{claim}"] = [describe(pod) for pod in keeping if uses(pod, claim)]
@@ -392,9 +392,9 @@ def pods_of(client: KubeClient, targets: Sequence[str]) -> dict[str, list[str]]:
 
 def permissions(namespace: str, stop: bool) -> list[Access]:
     """Return what a login must be allowed for users(), and for stop() and start_again() as well."""
-    wanted = [Access("list", PODS, namespace)]
+    wanted = [Access("list", api.PODS, namespace)]
     if stop:
-        wanted += [Access("watch", PODS, namespace), Access("delete", PODS, namespace)]
-        wanted += [Access("list", each, namespace) for each in (*OWNERS, AUTOSCALERS)]
+        wanted += [Access("watch", api.PODS, namespace), Access("delete", api.PODS, namespace)]
+        wanted += [Access("list", each, namespace) for each in (*OWNERS, api.AUTOSCALERS)]
         wanted += [Access(verb, each, namespace) for each in WAYS for verb in ("get", "patch")]
     return wanted

@@ -14,26 +14,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from ....kube_resources import (
-    AUTOSCALERS,
-    CRON_JOBS,
-    DAEMON_SETS,
-    DEPLOYMENTS,
-    JOBS,
-    PODS,
-    REPLICA_SETS,
-    STATEFUL_SETS,
-    Resource,
-)
-from ..objects import PREFIX
+from .... import kube_resources as api
+from .. import objects
 
-CONTROLLERS = Resource("", "v1", "replicationcontrollers", "ReplicationController")
-SCALED_OBJECTS = Resource("keda.sh", "v1alpha1", "scaledobjects", "ScaledObject")
+CONTROLLERS = api.Resource("", "v1", "replicationcontrollers", "ReplicationController")
+SCALED_OBJECTS = api.Resource("keda.sh", "v1alpha1", "scaledobjects", "ScaledObject")
 
 #: Label (the run) and annotation (the record) of a stopped workload, and the key of a DaemonSet's node selector.
 #: Both, because a Deployment's annotations are copied to its ReplicaSets, and come back from there with
 #: ``kubectl rollout undo``; its labels are not. A record without the label is such a copy.
-MARK = PREFIX + "stopped"
+MARK = objects.PREFIX + "stopped"
 
 
 class Way(Protocol):
@@ -214,19 +204,19 @@ class Suspension:
 
 
 #: What can be stopped, in the order in which it is: first what makes others. It is brought back the other way round.
-WAYS: dict[Resource, Way] = {
-    CRON_JOBS: Suspension(),
-    DEPLOYMENTS: Replicas("deployment"),
-    STATEFUL_SETS: Replicas("statefulset"),
-    DAEMON_SETS: Nodes(),
-    REPLICA_SETS: Replicas("replicaset"),
+WAYS: dict[api.Resource, Way] = {
+    api.CRON_JOBS: Suspension(),
+    api.DEPLOYMENTS: Replicas("deployment"),
+    api.STATEFUL_SETS: Replicas("statefulset"),
+    api.DAEMON_SETS: Nodes(),
+    api.REPLICA_SETS: Replicas("replicaset"),
     CONTROLLERS: Replicas("replicationcontroller"),
 }
 #: What is listed to find out to whom a pod belongs.
-OWNERS: tuple[Resource, ...] = (*WAYS, JOBS)
+OWNERS: tuple[api.Resource, ...] = (*WAYS, api.JOBS)
 #: What is listed besides where something can be stopped.
-SCALERS: tuple[Resource, ...] = (AUTOSCALERS, SCALED_OBJECTS)
-LISTED: tuple[Resource, ...] = (PODS, *OWNERS, *SCALERS)
+SCALERS: tuple[api.Resource, ...] = (api.AUTOSCALERS, SCALED_OBJECTS)
+LISTED: tuple[api.Resource, ...] = (api.PODS, *OWNERS, *SCALERS)
 
 
 def template_of(workload: Mapping[str, Any]) -> Mapping[str, Any]:

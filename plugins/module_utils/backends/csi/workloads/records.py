@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ....kube_resources import Resource
+from .... import kube_resources as api
 from .kinds import MARK, WAYS
 
 #: What Kubernetes lets the value of a label be.
@@ -73,7 +73,7 @@ def is_run(run: str) -> bool:
     return _LABEL.fullmatch(run) is not None
 
 
-def read(resource: Resource, workload: Mapping[str, Any]) -> Record | Lost | None:
+def read(resource: api.Resource, workload: Mapping[str, Any]) -> Record | Lost | None:
     """Return the record on a workload; None where nobody has stopped it."""
     metadata = workload.get("metadata") or {}
     run = (metadata.get("labels") or {}).get(MARK)

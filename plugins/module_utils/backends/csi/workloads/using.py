@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .... import kube_resources as api
 from ....core.backend import ROLL_BACK, Blocker
-from ....kube_resources import AUTOSCALERS, CRON_JOBS, JOBS, STATEFUL_SETS, Resource
 from .changes import title, why_not
 from .kinds import OWNERS, SCALED_OBJECTS, SCALERS, WAYS, replicas_of, template_of
 from .pods import claims_made, claims_named, describe, ephemeral_claims, finished, keeps, leaving, name_of, uses
@@ -34,15 +34,15 @@ class Seen:
 
     namespace: str
     pods: Sequence[Mapping[str, Any]]
-    objects: Mapping[Resource, Sequence[Mapping[str, Any]]]
-    unseen: frozenset[Resource] = frozenset()
+    objects: Mapping[api.Resource, Sequence[Mapping[str, Any]]]
+    unseen: frozenset[api.Resource] = frozenset()
 
 
 @dataclass(frozen=True)
 class Workload:
     """A workload that uses targets and can be stopped, as last seen. ``pods`` are those of its pods that use them."""
 
-    resource: Resource
+    resource: api.Resource
     object: Mapping[str, Any] = field(compare=False)
     uid: str
     targets: tuple[str, ...] = ()
@@ -151,22 +151,22 @@ class _Search:
             top = _controller(workload) is None or isinstance(self._top(resource, workload), _Unknown)
             if not top or not self._active(resource, workload) or not _names(resource, workload, claim):
                 continue
-            if resource == JOBS:
+            if resource == api.JOBS:
                 self._block_job(claim, workload, None)
             else:
                 self._add(claim, resource, workload, None)
 
-    def _active(self, resource: Resource, workload: Mapping[str, Any]) -> bool:
-        if resource == JOBS:
+    def _active(self, resource: api.Resource, workload: Mapping[str, Any]) -> bool:
+        if resource == api.JOBS:
             return _unfinished(workload)
         return WAYS[resource].active(workload) or read(resource, workload) is not None
 
     def _trace(self, claim: str, pod: Mapping[str, Any]) -> None:
         owner = _controller(pod)
         found = self._owners.get(str(owner.get("uid"))) if owner else None
-        if leaving(pod) and (not owner or (found and found[0] == JOBS and not _unfinished(found[1]))):
+        if leaving(pod) and (not owner or (found and found[0] == api.JOBS and not _unfinished(found[1]))):
             self._block(claim, describe(pod), f"wait until it has gone, or set {STOP}: true, which waits", STOP)
-        elif owner and found and found[0] == JOBS:
+        elif owner and found and found[0] == api.JOBS:
             self._block_job(claim, found[1], pod)
         elif owner and found:
             top = self._top(*found)
@@ -180,7 +180,9 @@ class _Search:
             remedy = f"delete it (kubectl -n {self._seen.namespace} delete pod {name_of(pod)}), and make it again after"
             self._block(claim, f"{describe(pod)}, and nothing would bring it back", remedy)
 
-    def _top(self, resource: Resource, workload: Mapping[str, Any]) -> tuple[Resource, Mapping[str, Any]] | _Unknown:
+    def _top(
+        self, resource: api.Resource, workload: Mapping[str, Any]
+    ) -> tuple[api.Resource, Mapping[str, Any]] | _Unknown:
         """Return what stands at the end of a workload's controllers."""
         seen: set[str] = set()
         while True:
@@ -196,7 +198,9 @@ class _Search:
 
     # Saying
 
-    def _add(self, claim: str, resource: Resource, workload: Mapping[str, Any], pod: Mapping[str, Any] | None) -> None:
+    def _add(
+        self, claim: str, resource: api.Resource, workload: Mapping[str, Any], pod: Mapping[str, Any] | None
+    ) -> None:
         """Take a workload for a user of a claim, if it may be touched."""
         top = self._top(resource, workload)
         if isinstance(top, _Unknown):
@@ -217,16 +221,16 @@ class _Search:
 
     def _block_job(self, claim: str, job: Mapping[str, Any], pod: Mapping[str, Any] | None) -> None:
         """Say that a job runs; and stop the CronJob that has made it, if there is one, from making more."""
-        what = title(JOBS, job)
+        what = title(api.JOBS, job)
         reason = f"{what} runs ({describe(pod)})" if pod is not None else f"{what} is not finished"
         remedy = (
             f"wait until it has finished, or delete it (kubectl -n {self._seen.namespace} delete job {name_of(job)})"
         )
         self._block(claim, reason, remedy)
-        top = self._top(JOBS, job)
+        top = self._top(api.JOBS, job)
         if isinstance(top, _Unknown):
             self._block_unknown(claim, top.owner, what)
-        elif top[0] == CRON_JOBS:
+        elif top[0] == api.CRON_JOBS:
             self._add(claim, *top, None)
 
     def _block_unknown(self, claim: str, owner: Mapping[str, Any], what: str) -> None:
@@ -280,7 +284,7 @@ class _Search:
         if workload.record is None or pods or WAYS[workload.resource].active(workload.object):
             reason = f"{workload.title} uses it{_counted(pods)}"
             self._block(claim, reason, f"stop it, or set {STOP}: true", STOP)
-        for name in self._autoscalers(AUTOSCALERS, workload, zero=True):
+        for name in self._autoscalers(api.AUTOSCALERS, workload, zero=True):
             reason = (
                 f"HorizontalPodAutoscaler {name} has minReplicas 0: it may start {workload.title} while it is stopped"
             )
@@ -294,7 +298,7 @@ class _Search:
             warning = f"{keeper} may start {workload.title} while it is stopped: pause it where it does so"
             self._warnings[claim][warning] = None
 
-    def _autoscalers(self, kind: Resource, workload: Workload, zero: bool) -> Iterator[str]:
+    def _autoscalers(self, kind: api.Resource, workload: Workload, zero: bool) -> Iterator[str]:
         for each in self._seen.objects.get(kind, ()):
             target = (each.get("spec") or {}).get("scaleTargetRef") or {}
             group = str(target.get("apiVersion") or "apps/v1").rpartition("/")[0]
@@ -332,11 +336,11 @@ def _unfinished(job: Mapping[str, Any]) -> bool:
     return not ended and not (job.get("spec") or {}).get("suspend")
 
 
-def _names(resource: Resource, workload: Mapping[str, Any], claim: str) -> bool:
+def _names(resource: api.Resource, workload: Mapping[str, Any], claim: str) -> bool:
     """Say whether the pods that a workload makes use a claim."""
     if claim in claims_named(template_of(workload)):
         return True
-    if resource != STATEFUL_SETS:
+    if resource != api.STATEFUL_SETS:
         return False
     first = int(((workload.get("spec") or {}).get("ordinals") or {}).get("start") or 0)
     record = read(resource, workload)

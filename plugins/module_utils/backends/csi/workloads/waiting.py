@@ -14,9 +14,9 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Callable
 
+from .... import kube_resources as api
 from ....deadline import Deadline
 from ....kube import KubeClient
-from ....kube_resources import PODS
 from ..watching import follow
 from .pods import finished, keeps, leaving, name_of, uses
 
@@ -57,7 +57,7 @@ class PodsGone:
                 raised if it was never reached.
         """
         narrow = {"namespace": self._namespace}
-        follow(self._client, self._deadline, self._sleep, self._attempt, PODS, narrow, self)
+        follow(self._client, self._deadline, self._sleep, self._attempt, api.PODS, narrow, self)
         return [self._pods[name] for name in sorted(self._pods)]
 
     @property
@@ -87,7 +87,7 @@ class PodsGone:
         self._pods[name] = pod
         if finished(pod) and not leaving(pod) and name not in self.removed:
             attempt = f"remove the finished pod {self._namespace}/{name}"
-            self._client.delete(attempt, PODS, self._namespace, name, str(pod["metadata"]["uid"]))
+            self._client.delete(attempt, api.PODS, self._namespace, name, str(pod["metadata"]["uid"]))
             self.removed.append(name)
 
 
@@ -109,7 +109,7 @@ class OwnGone(PodsGone):
     def wait(self) -> list[Mapping[str, Any]]:
         """Return the pods that are still there when the deadline has come. See PodsGone."""
         narrow = {"namespace": self._namespace, "selector": self._selector}
-        follow(self._client, self._deadline, self._sleep, self._attempt, PODS, narrow, self)
+        follow(self._client, self._deadline, self._sleep, self._attempt, api.PODS, narrow, self)
         return [self._pods[name] for name in sorted(self._pods)]
 
     def _take(self, pod: Mapping[str, Any]) -> None:

@@ -65,6 +65,26 @@ def test_code_is_kept_where_the_agent_has_run_before_and_used_at_the_next_start(
     assert check(host, archive) == "from what was kept\n"
 
 
+def test_a_start_without_kept_code_compiles_each_file_once(tmp_path, archive):
+    program = """
+import collections, runpy, sys
+archive, *arguments = sys.argv[1:]
+seen = collections.Counter()
+def look(event, details):
+    if event == "compile" and isinstance(details[1], str) and details[1].startswith(archive + "/restorepoint/agent/"):
+        seen[details[1]] += 1
+sys.addaudithook(look)
+sys.argv = [archive, *arguments]
+try:
+    runpy.run_path(archive, run_name="__main__")
+finally:
+    assert f"{archive}/restorepoint/agent/cli.py" in seen and set(seen.values()) == {1}, seen
+"""
+    command = [sys.executable, "-c", program, str(archive), *Host(tmp_path).arguments, "check"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
 def test_nothing_is_kept_by_the_first_run_on_a_host(tmp_path, archive):
     host = Host(tmp_path)
     command = [sys.executable, archive, *host.arguments]

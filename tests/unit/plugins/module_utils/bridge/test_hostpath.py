@@ -163,3 +163,11 @@ def test_a_claim_that_names_no_node_is_nobody_s_own(place, monkeypatch):
     result = call(place, namespace="web", node_name="node1", other_nodes="skip", name="x")
     assert "the volumes of web/data name no node" in result["msg"]
     assert os.listdir(place) == ["target"]
+
+
+@pytest.mark.parametrize("options", [{"fields": ["name", "owner"]}, {"fields": []}, {}])
+def test_info_shows_the_fields_that_it_is_asked_for_or_else_all(place, options):
+    call(place, path=[str(place / "target")], name="x", ignore_users=True)
+    (shown,) = call(place, hostpath_snapshot_info, **options)["snapshots"]
+    assert set(shown) == set(options.get("fields") or bridge.INFO_SPEC["fields"]["choices"])
+    assert (shown["name"], shown["owner"]) == ("x", "manual")

@@ -2,13 +2,15 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The shared options: Ansible accepts their specs, and they name just the keep rules that the core knows."""
+"""The shared options: Ansible accepts their specs, and they name just the keep rules and fields that the core knows."""
 
 from __future__ import annotations
 
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from ansible_collections.restorepoint.core.plugins.module_utils.bridge import btrfs, csi, hostpath, lvm, pve, zfs
+from ansible_collections.restorepoint.core.plugins.module_utils.bridge.spec import FIELDS_SPEC
 from ansible_collections.restorepoint.core.plugins.module_utils.core.retention import KEEP_OPTIONS, RULES, parse_policy
 from ansible_collections.restorepoint.core.plugins.module_utils.engine.spec import ASIDES_SPEC, KEEP_SPEC, SNAPSHOT_SPEC
 
@@ -50,3 +52,20 @@ def test_what_ansible_accepts_the_core_understands():
 def test_an_unknown_rule_or_a_count_that_is_none_is_refused(parameters, word):
     _unused, errors = validate(KEEP_SPEC, **parameters)
     assert word in " ".join(errors)
+
+
+@pytest.mark.parametrize(
+    "backend", [btrfs, csi, hostpath, lvm, pve, zfs], ids=lambda each: each.__name__.split(".")[-1]
+)
+def test_every_info_module_shows_the_fields_that_a_person_asks_for(backend):
+    assert backend.INFO_SPEC["fields"] == FIELDS_SPEC["fields"]
+
+
+def test_fields_may_be_text_and_those_that_there_are_not_are_refused_with_a_list_of_those_that_there_are():
+    parameters, errors = validate(FIELDS_SPEC, fields="target,name")
+    assert (parameters, errors) == ({"fields": ["target", "name"]}, [])
+    _unused, errors = validate(FIELDS_SPEC, fields=["name", "size"])
+    assert errors == [
+        "value of fields must be one or more of: backend, target, name, created, owner, policy, description, labels, "
+        "size_bytes, referenced_bytes, parent, ready, held, in_use, extra. Got no match for: size"
+    ]

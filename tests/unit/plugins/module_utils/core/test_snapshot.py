@@ -13,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.restorepoint.core.plugins.module_utils.core.snapshot import (
+    FIELDS,
     Snapshot,
     as_tree,
     parse_timestamp,
     timestamp,
+    with_fields,
 )
 
 EARLIEST = int(datetime.datetime(1000, 1, 1, tzinfo=datetime.timezone.utc).timestamp())
@@ -67,10 +69,10 @@ def test_snapshots_of_one_second_are_ordered_by_their_sequence_and_then_by_name(
 def test_a_result_has_every_fact_and_its_time_in_words():
     result = snapshot("x", 1_000_000_000).as_result()
     assert result["created"] == "2001-09-09T01:46:40Z"
-    assert set(result) == {
+    assert list(result) == [
         "backend", "target", "name", "created", "owner", "policy", "description", "labels", "size_bytes",
         "referenced_bytes", "parent", "ready", "held", "in_use", "extra",
-    }  # fmt: skip
+    ] == list(FIELDS)  # fmt: skip
 
 
 def test_a_result_can_be_changed_without_changing_the_snapshot():
@@ -97,3 +99,41 @@ def test_a_parent_of_another_target_is_no_parent():
 
 def test_the_tree_says_which_snapshots_are_usable():
     assert [node["ready"] for node in as_tree([snapshot("a", 1), snapshot("b", 2, ready=False)])["/a"]] == [True, False]
+
+
+def shown(*made):
+    asides = [each.as_result() for each in made[:1]]
+    return {"snapshots": [each.as_result() for each in made], "asides": asides, "tree": as_tree(made), "volumes": [1]}
+
+
+@given(st.lists(st.sampled_from(FIELDS), min_size=1))
+def test_snapshots_and_asides_are_shown_with_the_fields_that_were_asked_for_and_no_others(fields):
+    whole = shown(snapshot("a", 1), snapshot("b", 2, parent="a"))
+    few = with_fields(whole, fields)
+    for key in ("snapshots", "asides"):
+        assert few[key] == [{name: each[name] for name in fields} for each in whole[key]]
+    assert few["volumes"] == [1]
+    (node,) = few["tree"]["/a"]
+    assert set(node) == {"name", "children"} | ({"created", "ready"} & set(fields))
+    assert names([node]) == names(whole["tree"]["/a"]) == [("a", [("b", [])])]
+
+
+def test_all_fields_are_the_whole_result():
+    whole = shown(snapshot("a", 1), snapshot("b", 2, parent="a"))
+    assert with_fields(whole, FIELDS) == whole
+
+
+def test_what_another_option_has_added_to_a_snapshot_stays_and_a_tree_need_not_be_there():
+    result = {"snapshots": [{**snapshot("a").as_result(), "config": {"cores": 2}}], "asides": []}
+    assert with_fields(result, ["name"]) == {"snapshots": [{"name": "a", "config": {"cores": 2}}], "asides": []}
+
+
+def test_a_long_chain_is_no_limit():
+    length = 5000
+    chain = [snapshot(str(number), number, parent=str(number - 1)) for number in range(length)]
+    (node,) = with_fields(shown(*chain), ["name"])["tree"]["/a"]
+    depth = 1
+    while node["children"]:
+        (node,) = node["children"]
+        depth += 1
+    assert depth == length

@@ -6,10 +6,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given as examples
 from hypothesis import strategies as st
 
+from ansible_collections.restorepoint.core.plugins.module_utils.core.retention import parse_policy
 from ansible_collections.restorepoint.core.plugins.module_utils.engine.exports import RESTIC_KEEP
 from ansible_collections.restorepoint.core.plugins.module_utils.engine.policy import InvalidPolicies, parse_policies
 
@@ -19,6 +22,9 @@ ZFS = {"kind": "zfs", "dataset": "vault/a"}
 FILE = {"kind": "file", "path": "/mnt/nas"}
 RESTIC = {"kind": "restic", "repository": "/mnt/restic", "password_file": "/etc/restorepoint/restic"}
 SSH = {"host": "nas.example.org", "user": "backup", "port": 2222, "key_file": "/k", "known_hosts": "/h"}
+
+
+SFTP = {**RESTIC, "repository": "sftp:backup@nas:/srv/restic"}
 
 
 def parsed(*destinations, targets=(ZFS_TARGET,)):
@@ -52,6 +58,39 @@ def test_what_is_given_is_what_is_meant():
     assert found.params["ssh"] == {"host": "nas", "user": None, "port": None, "key_file": None, "known_hosts": None}
     (found,) = parsed({**RESTIC, "password_file": None, "password_command": ["pass", "show", "x"]})
     assert found.params["password_command"] == ["pass", "show", "x"]
+
+
+def test_a_zfs_destination_has_keep_rules_as_a_policy_has_in_the_time_zone_of_its_own():
+    (without,) = parsed(ZFS)
+    assert without.retention is None
+    rules: dict[str, Any] = {"keep": {"daily": 7, "within": "36h"}, "min_keep": 2, "min_age": "1h", "max_delete": "20%"}
+    rules["require_recent"] = "2d"
+    policy = {"name": "nightly", "targets": [ZFS_TARGET], "timezone": "Europe/Paris", "export": [{**ZFS, **rules}]}
+    ((found,),) = [each.exports for each in parse_policies({"policies": [policy]})]
+    assert found.retention == parse_policy(timezone="Europe/Paris", **rules)
+
+
+def test_a_time_zone_that_is_none_is_told_once():
+    policy = {"name": "nightly", "targets": [ZFS_TARGET], "timezone": "Paris", "export": [{**ZFS, "keep": {"last": 1}}]}
+    with pytest.raises(InvalidPolicies) as caught:
+        parse_policies({"policies": [policy]})
+    assert [each.place for each in caught.value.faults] == ["policies[0].timezone"]
+
+
+@pytest.mark.parametrize(
+    ("repository", "host", "user", "port"),
+    [
+        ("sftp:nas:/srv/restic", "nas", None, None),
+        ("sftp:backup@nas.example.org:restic/with:colon", "nas.example.org", "backup", None),
+        ("sftp://nas/restic", "nas", None, None),
+        ("sftp://backup@192.0.2.7:2222//srv/a repository", "192.0.2.7", "backup", 2222),
+    ],
+)
+def test_a_repository_over_sftp_names_its_host_as_restic_reads_it(repository, host, user, port):
+    (found,) = parsed({**SFTP, "repository": repository, "ssh": {"key_file": "/k"}})
+    assert found.params["sftp"] == {"host": host, "user": user, "port": port}
+    assert found.params["ssh"] == {"key_file": "/k", "known_hosts": None}
+    assert "sftp" not in parsed(RESTIC)[0].params
 
 
 def test_two_destinations_of_one_kind_need_names():
@@ -107,6 +146,14 @@ def test_what_no_destination_takes_is_told_the_way_that_it_has(target, words):
         ({**ZFS, "ssh": {**SSH, "key_file": "id"}}, "ssh.key_file", "absolute path"),
         ({**ZFS, "ssh": {**SSH, "known_hosts": "hosts"}}, "ssh.known_hosts", "absolute path"),
         ({**ZFS, "ssh": {**SSH, "pasword": "x"}}, "ssh.pasword", "no such key"),
+        ({**ZFS, "keep": 7}, "keep", "has to be a mapping"),
+        ({**ZFS, "keep": {}}, "keep", "leave it out to keep everything"),
+        ({**ZFS, "keep": {"last": 0}}, "keep", "leave it out to keep everything"),
+        ({**ZFS, "keep": {"dayly": 1}}, "keep.dayly", "did you mean daily?"),
+        ({**ZFS, "keep": {"daily": "x"}}, "keep.daily", "not a number"),
+        ({**ZFS, "keep": {"daily": 1}, "max_delete": "200%"}, "max_delete", "more than all"),
+        ({**ZFS, "max_delete": 3}, "max_delete", "without keep nothing is ever removed"),
+        ({**FILE, "keep": {"daily": 1}}, "keep", "no such key"),
         ({"kind": "file"}, "path", "it is missing"),
         ({**FILE, "path": "nas"}, "path", "absolute path"),
         ({**FILE, "compression": "xz"}, "compression", "'xz' is none of zstd, lz4, gzip, none"),
@@ -117,6 +164,13 @@ def test_what_no_destination_takes_is_told_the_way_that_it_has(target, words):
         ({**RESTIC, "password_command": ["pass"]}, "", "one of password_file and password_command"),
         ({**RESTIC, "password_file": None, "password_command": []}, "password_command", "a program with its arguments"),
         ({**RESTIC, "password_file": "p"}, "password_file", "absolute path"),
+        ({**RESTIC, "password_file": None, "password_command": ["p", "'\""]}, "password_command", "cannot read"),
+        ({**RESTIC, "ssh": {"key_file": "/k"}}, "ssh", "not reached over ssh"),
+        ({**SFTP, "ssh": {"host": "nas"}}, "ssh.host", "no such key; the keys are key_file, known_hosts"),
+        ({**SFTP, "ssh": {"key_file": "k"}}, "ssh.key_file", "absolute path"),
+        ({**SFTP, "ssh": {"key_file": "/a b"}}, "ssh.key_file", "blanks or signs"),
+        ({**SFTP, "repository": "sftp:-oProxyCommand=x:/a"}, "repository", "names no host"),
+        ({**SFTP, "repository": "sftp:nas"}, "repository", "names no host"),
         ({**RESTIC, "environment_file": "e"}, "environment_file", "absolute path"),
         ({**RESTIC, "check": "some"}, "check", "5%, 1/10 or 500M"),
         ({**RESTIC, "prune": True}, "prune", "nothing to prune"),

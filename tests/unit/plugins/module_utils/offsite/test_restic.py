@@ -9,13 +9,18 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import InvalidInput, ToolError
+from ansible_collections.restorepoint.core.plugins.module_utils.core.offsite import restic_line
 from ansible_collections.restorepoint.core.plugins.module_utils.offsite.restic import (
     parse_environment,
     parse_forgotten,
     parse_snapshots,
     parse_summary,
+    sftp_options,
+    way_out,
 )
 
 ROW = {
@@ -65,3 +70,81 @@ def test_what_was_forgotten_is_counted_over_all_groups():
     assert parse_forgotten("", "forget") == 0
     with pytest.raises(ToolError):
         parse_forgotten("nonsense", "forget")
+
+
+SSH = "`restic snapshots --json` failed with exit code 1: subprocess ssh: "
+OPEN = "`restic snapshots --json` failed with exit code 1: Fatal: unable to open config file: "
+ASKED = "; Is there a repository at the following location?; ***"
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (OPEN + "stat /mnt/nas/config: no such file or directory" + ASKED, "init: true"),
+        (OPEN + "Lstat: file does not exist" + ASKED, "init: true"),
+        (OPEN + "<config/> does not exist" + ASKED, "init: true"),
+        (OPEN + "Stat: The specified key does not exist." + ASKED, "init: true"),
+        (OPEN + "Stat: The specified bucket does not exist" + ASKED, "init: true"),
+        ("`restic snapshots` failed with exit code 10: Fatal: repository does not exist", "init: true"),
+        (OPEN + "Stat: The Access Key Id you provided does not exist in our records." + ASKED, "what it logs in with"),
+        (OPEN + "Stat: The request signature we calculated does not match" + ASKED, "what it logs in with"),
+        (OPEN + "Stat: Access Denied." + ASKED, "what it logs in with"),
+        (OPEN + "unexpected HTTP response (401): 401 Unauthorized" + ASKED, "what it logs in with"),
+        (OPEN + "Stat: Get ***: dial tcp 127.0.0.1:9: connect: connection refused" + ASKED, "see that the host is up"),
+        (OPEN + "Stat: Get ***: dial tcp: lookup nas: no such host" + ASKED, "see that the host is up"),
+        (SSH + "ssh: connect to host nas port 22: Connection timed out; Fatal: unable", "see that the host is up"),
+        (SSH + "Host key verification failed.; Fatal: unable to open repository at ***", "put it into known_hosts"),
+        (SSH + "root@nas: Permission denied (publickey).; Fatal: unable to open", "into authorized_keys there"),
+        ("`restic snapshots` failed with exit code 1: Fatal: wrong password or no key found", "put the repository's"),
+    ],
+)  # fmt: skip
+def test_what_restic_complains_about_has_its_own_way_out_whatever_it_asks_afterwards(said, words):
+    assert words in str(way_out(said))
+
+
+def test_what_stands_in_the_command_is_no_complaint():
+    assert way_out("`restic backup --tag name=connection-refused` failed with exit code 1: Fatal: it is broken") is None
+
+
+def split_as_restic(text):
+    """Return the words that restic makes of a command: its own rules, character by character."""
+    words, begun, quote, last = [], -1, "", ""
+    for number, sign in enumerate(text):
+        splits = False
+        if last != "\\" and quote and sign == quote:
+            quote, splits = "", True
+        elif last != "\\" and not quote and sign in "'\"":
+            quote, splits = sign, True
+        else:
+            last = sign
+            splits = not quote and (sign == "\\" or sign.isspace())
+        if splits and begun >= 0:
+            words.append(text[begun:number])
+            begun = -1
+        elif not splits and begun < 0:
+            begun = number
+    assert not quote
+    return words + ([text[begun:]] if begun >= 0 else [])
+
+
+@given(st.lists(st.text("ab/-=. \t'\"\\$", max_size=6), min_size=1, max_size=5))
+def test_restic_reads_each_word_of_a_command_as_it_is_or_it_is_refused(words):
+    try:
+        line = restic_line(words)
+    except InvalidInput:
+        assert any(not word or {"'", '"'} <= set(word) or word.endswith("\\") or "\\" in word for word in words)
+    else:
+        assert split_as_restic(line) == words
+
+
+def test_ssh_is_started_as_every_other_export_starts_it():
+    params = {"ssh": {"key_file": "/k", "known_hosts": "/h"}, "sftp": {"host": "nas", "user": "backup", "port": 2222}}
+    option, value = sftp_options(params)
+    assert option == "-o"
+    words = split_as_restic(value.removeprefix("sftp.command="))
+    assert words[0] == "ssh"
+    assert words[-4:] == ["-s", "--", "nas", "sftp"]
+    for given_words in (["-p", "2222"], ["-l", "backup"], ["-i", "/k"], ["-o", "UserKnownHostsFile=/h"]):
+        assert given_words == words[words.index(given_words[1]) - 1 : words.index(given_words[1]) + 1]
+    assert {"BatchMode=yes", "StrictHostKeyChecking=yes", "ConnectTimeout=30"} <= set(words)
+    assert sftp_options({"ssh": None}) == []

@@ -22,6 +22,7 @@ from ansible_collections.restorepoint.core.plugins.module_utils.backends.zfs imp
 )
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.zfs import properties as props
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import InvalidInput, ToolError
+from ansible_collections.restorepoint.core.plugins.module_utils.core.snapshot import FIELDS
 
 RECORDED = pathlib.Path(__file__).parent / "recorded"
 
@@ -51,6 +52,35 @@ def test_a_recorded_line_becomes_a_snapshot():
     shown = row.snapshot()
     assert (shown.target, shown.name, shown.created, shown.sequence) == ("two/c", "s1", 1795538078, 73)
     assert (shown.owner, shown.labels, shown.held, shown.in_use) == (None, {}, "2 holds", None)
+
+
+class Listing(tool.Zfs):
+    """Answers `zfs list` with one snapshot, in the columns that it is asked for."""
+
+    def __init__(self, row):
+        super().__init__(1.0)
+        self.row = dict(zip(listing._SNAPSHOT, row))
+
+    def rows(self, columns, arguments, names, attempt):
+        return [[self.row[each] for each in columns]]
+
+
+@given(st.lists(st.sampled_from(FIELDS)))
+def test_a_listing_of_some_fields_tells_of_these_what_one_of_all_tells(fields):
+    (row,) = tool.parse_table(recorded("snapshots"), listing._SNAPSHOT, "look")
+    row[3:8] = ["17", "4096", "8192", "2", "two/look,two/other"]
+    row[8:] = props.snapshot_properties("nightly", "what for", {"app": "web"}).values()
+    there = [listing.Dataset("two/c", "filesystem")]
+    whole, few = (
+        listing.snapshots_of(Listing(row), there, "look", listing.columns_for(asked))["two/c"][0].snapshot().as_result()
+        for asked in (FIELDS, fields)
+    )
+    assert {name: few[name] for name in fields} == {name: whole[name] for name in fields}
+
+
+def test_names_alone_are_asked_for_without_what_zfs_has_to_look_up():
+    assert listing.columns_for(["target", "name", "ready"]) == ("name", "createtxg")
+    assert listing.columns_for(FIELDS) == listing._SNAPSHOT
 
 
 def test_recorded_holds_are_read_with_blanks_in_their_tags():
