@@ -28,11 +28,11 @@ _APART = (
 #: Lists all else on the root and in /boot, with modes, owners and times, and a digest of each file.
 _LIST = r"""
 cd /
-list() { find . ./boot -xdev \( %s \) -prune -o "$@" | sort -z; }
-list -type d -printf '%%p %%m %%U %%G\0' | tr '\0' '\n'
-list ! -type d -printf '%%p %%y %%m %%U %%G %%s %%T@ %%l\0' | tr '\0' '\n'
+list() {{ find . ./boot -xdev \( {} \) -prune -o "$@" | sort -z; }}
+list -type d -printf '%p %m %U %G\0' | tr '\0' '\n'
+list ! -type d -printf '%p %y %m %U %G %s %T@ %l\0' | tr '\0' '\n'
 list -type f -print0 | xargs -0 sha256sum
-""" % " -o ".join(f"-path '{each}'" for each in _APART)
+""".format(" -o ".join(f"-path '{each}'" for each in _APART))
 #: What it breaks is needed to boot, or else to be reached, and python goes on for the return.
 _BREAK = """
 - name: Break everything
