@@ -7,7 +7,8 @@
 It is an ordinary process. Its network is a namespace of its own, ssh reaches it by a ProxyCommand. It is built once for
 each version of the kernel and of tools/uml/, into the cache folder. RP_GUEST names one of several that run side by
 side. RP_GUEST_SUITE=trixie makes it of another Debian than this machine's: its programs, and its OpenZFS in the kernel
-too, which stays this machine's. It needs Debian, root and /dev/net/tun.
+too, which stays this machine's. RP_GUEST_ROOT says on what the root of a guest of this machine's Debian lies: lvm (a
+thick volume, and /boot beside it) or btrfs (a subvolume) instead of a plain disk.
 
     guest.py build            build it where it is missing (cold 5 to 8 minutes)
     guest.py build-behind     the same, in the background: whoever needs it waits for it
@@ -34,7 +35,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from environments import CACHE, CHECKOUT, WEEK, behind, locked
 
@@ -43,6 +44,14 @@ GUEST_IP, HOST_IP = "10.99.0.2", "10.99.0.1"
 DISKS = 4
 DISK_BYTES = 2 << 30
 BOOT_SECONDS = 150.0
+#: The roots there are, and what the kernel is told of each. The first is the image as it was built; of the others, each
+#: guest gets a copy on its first disk (tools/uml/lay_root.sh).
+ROOTS = {
+    "plain": ("root=/dev/ubda", "rw"),
+    "lvm": ("root=/dev/mapper/vg0-root", "ro"),
+    "btrfs": ("root=/dev/ubdb", "rootfstype=btrfs", "rootflags=subvol=@", "rw"),
+}
+ROOT_DISK_BYTES = 8 << 30
 #: Run at each boot, since starting a program takes long here. Nothing of it changes what is done to storage:
 #: udev does not look again at a disk each time somebody has written to it, nor start ZFS's script for names of trays;
 #: LVM writes no copies of its metadata into /etc, looks for no D-Bus service, and touches 8 MB less memory.
@@ -190,10 +199,11 @@ def build(folder: pathlib.Path) -> None:
 class Guest:
     """One guest, by its name. Its disks and its network are its own; its parts are shared and never written to."""
 
-    def __init__(self, name: str | None = None) -> None:
+    def __init__(self, name: str | None = None, root: str | None = None) -> None:
         name = name or os.environ.get("RP_GUEST") or "main"
         suite = os.environ.get("RP_GUEST_SUITE")
         self.name = f"{name}-{suite}" if suite else name
+        self.root = root or os.environ.get("RP_GUEST_ROOT") or "plain"
         self.folder = CACHE / "guest" / "run" / self.name
         self.parts = pathlib.Path()
         self.namespace = f"rp-{self.name}"
@@ -206,7 +216,7 @@ class Guest:
         """Say whether its process is there."""
         try:
             pid = int(self._pid_file.read_text())
-            return b"linux.uml" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+            return f"umid=rp-{self.name}\0".encode() in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
         except (OSError, ValueError):
             return False
 
@@ -219,9 +229,9 @@ class Guest:
             if self.is_running() and self._answers():
                 return
             self._halt()
-            if fresh or not (self.folder / "root.cow").exists():
-                self._new_disks()
             self._network()
+            if fresh or not (self.folder / "laid").exists():
+                self._new_disks()
             self._boot()
 
     def stop(self) -> None:
@@ -236,6 +246,13 @@ class Guest:
     def power_cut(self) -> None:
         """End it as a power cut does: what it had not written is gone. `start` boots it again with its disks."""
         self._halt()
+
+    def remove(self) -> None:
+        """End it, and leave nothing of it: no disks, no network."""
+        self._halt()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        if self.namespace in run("ip", "netns", "list").split():
+            run("ip", "netns", "delete", self.namespace)
 
     def ssh(self, *words: str) -> list[str]:
         """Return the command that runs words in it, as ssh does: joined by spaces, for the shell over there."""
@@ -277,7 +294,16 @@ class Guest:
             path.unlink()
         for number in range(1, DISKS + 1):
             with open(self.folder / f"disk{number}", "wb") as disk:
-                disk.truncate(DISK_BYTES)
+                disk.truncate(ROOT_DISK_BYTES if number == 1 and self.root != "plain" else DISK_BYTES)
+        if self.root != "plain":
+            process = self._kernel(
+                "linux.uml", "root=/dev/ubda", "ro", self._plain(), "init=/usr/local/sbin/lay-root", f"ROOT={self.root}"
+            )
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(BOOT_SECONDS)
+            if "lay-root: 0" not in self._said():
+                self._give_up(f"lay its root on {self.root}")
+        (self.folder / "laid").touch()
 
     def _network(self) -> None:
         """Make its namespace, with a tap at this end."""
@@ -295,30 +321,44 @@ class Guest:
             run(*inside, "link", "set", device, "up")
 
     def _boot(self) -> None:
-        disks = [f"ubd{letter}={self.folder / f'disk{number}'}" for number, letter in enumerate("bcde", 1)]
-        command = [
-            *("ip", "netns", "exec", self.namespace, "linux.uml", f"umid=rp-{self.name}"),
-            *(f"mem={os.environ.get('RP_GUEST_MEMORY', '2048M')}", "root=/dev/ubda", "rw", "quiet"),
-            *("systemd.show_status=false", f"ubda={self.folder / 'root.cow'},{self.parts / 'root.img'}", *disks),
-            *("eth0=tuntap,guest", "con=null", "con0=null,fd:1", "con1=null", "ssl=null"),
-        ]
-        console = self.folder / "console"
-        with open(console, "wb") as log:
-            # Its memory is a file that must be executable; /dev/shm is a tmpfs on which that holds.
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                env={**settings(), "TMPDIR": "/dev/shm"},
-            )  # fmt: skip
-        self._pid_file.write_text(str(process.pid))
+        loader = str(RECIPE / "boot_loader.sh") if self.root == "lvm" else "linux.uml"
+        where = {"plain": self._plain(), "lvm": f"initrd={self.folder / 'initrd'}"}.get(self.root, "noinitrd")
+        process = self._kernel(loader, *ROOTS[self.root], where)
         deadline = time.monotonic() + BOOT_SECONDS
         while time.monotonic() < deadline and process.poll() is None:
             if self._answers():
                 subprocess.run(self.ssh("bash -eu"), input=QUICKER, text=True, timeout=60, check=True, env=settings())
                 return
             time.sleep(0.5)
-        tail = console.read_text(errors="replace").splitlines()[-20:]
+        self._give_up("boot it: ssh does not answer")
+
+    def _plain(self) -> str:
+        return f"ubda={self.folder / 'root.cow'},{self.parts / 'root.img'}"
+
+    def _kernel(self, program: str, *words: str) -> subprocess.Popen[bytes]:
+        """Start its kernel, with these words beside those that are always the same."""
+        disks = [f"ubd{letter}={self.folder / f'disk{number}'}" for number, letter in enumerate("bcde", 1)]
+        command = [
+            *("ip", "netns", "exec", self.namespace, program, f"umid=rp-{self.name}"),
+            *(f"mem={os.environ.get('RP_GUEST_MEMORY', '2048M')}", "quiet", "systemd.show_status=false"),
+            *(*words, *disks, "eth0=tuntap,guest", "con=null", "con0=null,fd:1", "con1=null", "ssl=null"),
+        ]
+        with open(self.folder / "console", "wb") as log:
+            # Its memory is a file that must be executable; /dev/shm is a tmpfs on which that holds.
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                env={**settings(), "TMPDIR": "/dev/shm"},
+            )  # fmt: skip
+        self._pid_file.write_text(str(process.pid))
+        return process
+
+    def _said(self) -> str:
+        return (self.folder / "console").read_text(errors="replace")
+
+    def _give_up(self, attempt: str) -> NoReturn:
+        tail = self._said().splitlines()[-20:]
         self._halt()
-        raise GuestFailed("\n".join(["Cannot boot the guest: ssh does not answer. The end of its console:", *tail]))
+        raise GuestFailed("\n".join([f"Cannot {attempt}. The end of the guest's console:", *tail]))
 
     def _answers(self) -> bool:
         try:

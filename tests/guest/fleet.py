@@ -161,7 +161,9 @@ class Fleet:
     def inventory(self) -> dict[str, Any]:
         local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "ansible_become": False}
         reached = {**self.guest.guest.variables(), "ansible_become": False}
-        reached["ansible_control_path"] = str(self.folder / "ssh-%%h")
+        # One that is gone is told of at once; one that is busy may take its time to answer.
+        reached.update(ansible_control_path=str(self.folder / "ssh-%%h"), ansible_ssh_timeout=60)
+        reached["ansible_ssh_common_args"] = reached["ansible_ssh_common_args"].replace("-o ConnectTimeout=10", "")
         tool = f"{self.pve.server.described()['programs']['pve1']}/pve-test-server"
         hosts: dict[str, Any] = {}
         for host, folders in self.folders().items():

@@ -1,3 +1,8 @@
+// Copyright (c) the restorepoint.core authors
+// GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+// SPDX-License-Identifier: GPL-3.0-or-later
+
+// The S3 server of the tests (tools/s3.py).
 module restorepoint.test/s3
 
 go 1.26.0

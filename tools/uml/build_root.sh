@@ -7,6 +7,7 @@
 # It is never mounted here. Usage: build_root.sh IMAGE MODULES PUBLIC_KEY; called by tools/guest.py, with SUITE, MIRROR,
 # GUEST_IP and HOST_IP set.
 set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
 image=$1 modules=$2 key=$3
 kernel=$(ls /usr/lib/uml/modules)
 work=$(mktemp -d)
@@ -14,6 +15,7 @@ trap 'rm -rf "$work"' EXIT
 root=$work/root
 packages=systemd,systemd-sysv,udev,dbus,openssh-server,python3,python3-apt,lvm2,dmeventd,thin-provisioning-tools
 packages=$packages,zfsutils-linux,btrfs-progs,xfsprogs,e2fsprogs,rsync,cron,iproute2,kmod,psmisc,ca-certificates
+packages=$packages,initramfs-tools
 debootstrap --variant=minbase --components=main,contrib --include="$packages" "$SUITE" "$root" "$MIRROR" \
     > "$work/log" 2>&1 || { tail "$work/log"; exit 1; }
 rm -f "$root"/var/cache/apt/archives/*.deb
@@ -72,5 +74,15 @@ cp -a "/usr/lib/uml/modules/$kernel" "$root/lib/modules/"
 mkdir -p "$root/lib/modules/$kernel/extra"
 cp "$modules"/*.ko "$root/lib/modules/$kernel/extra/"
 /sbin/depmod -b "$root" "$kernel"
+# For another root than this disk, see lay_root.sh and boot_loader.sh. A root on LVM needs its modules before it is there.
+if [ "$SUITE" = "$(. /etc/os-release && echo "$VERSION_CODENAME")" ]; then
+    install "$here/lay_root.sh" "$root/usr/local/sbin/lay-root"
+    install -m 644 "$(command -v linux.uml)" "$root/boot/vmlinuz-$kernel"
+    linux.uml --showconfig > "$root/boot/config-$kernel"
+    ln -s "boot/vmlinuz-$kernel" "$root/vmlinuz"
+    ln -s "boot/initrd.img-$kernel" "$root/initrd.img"
+    sed -i 's/^MODULES=.*/MODULES=list/' "$root/etc/initramfs-tools/initramfs.conf"
+    chroot "$root" mkinitramfs -o "/boot/initrd.img-$kernel" "$kernel"
+fi
 touch "$root/etc/.updated" "$root/var/.updated"
 mkfs.ext4 -q -O ^metadata_csum -d "$root" "$image" 4G

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .. import compiled_once  # noqa: F401 - before all that follows, for what it does
+from .. import compiled_once  # noqa: F401  # pylint: disable=unused-import  # first: it acts on what follows
 from ..kube import KubeClient
 from ..setup import csi, csi_facts, csi_plan
 from ..setup.csi_apply import Applier

@@ -68,6 +68,7 @@ _WAYS_OUT = (
     ),
     (_NO_REPOSITORY, "see that it can be reached and is mounted; `init: true` makes one that is missing"),
 )
+_NO_SFTP = "unable to start the sftp session"
 _MISSING = _WAYS_OUT[-1][1]
 _TAG = "restorepoint"
 
@@ -109,7 +110,8 @@ class Repository:
             self._environment["RESTIC_PASSWORD_FILE"] = params["password_file"]
         else:
             self._environment["RESTIC_PASSWORD_COMMAND"] = restic_line(params["password_command"])
-        self._options = sftp_options(params)
+        self._ssh = sftp_command(params)
+        self._options = ["-o", f"sftp.command={restic_line(self._ssh)}"] if self._ssh else []
 
     def _run(self, *words: str, attempt: str, timeout: float = SHORT, ok: Sequence[int] = (0,)) -> process.Completed:
         limit = self.destination.bandwidth
@@ -132,7 +134,17 @@ class Repository:
         except ToolError as error:
             # How ssh is started is long, and always the same.
             reason = error.reason.replace(process.shown(argv), process.shown(["restic", *limits, *words]))
+            if _NO_SFTP in reason:
+                reason = self._why_no_sftp(attempt) or reason
             raise ToolError(attempt, reason, way_out(reason) or error.remedy) from error
+
+    def _why_no_sftp(self, attempt: str) -> str | None:
+        """Return what ssh says of a host where restic could not use it; restic may end before it has heard that."""
+        said = process.run(self._ssh, timeout=SHORT, attempt=attempt, ok=range(256))
+        if said.rc == 0:
+            return None
+        host = self.destination.params["sftp"]["host"]
+        return f"ssh does not get to SFTP on {host}: {process.last_words(said.stderr, said.stdout)}"
 
     def open(self) -> list[Kept]:
         """Return what `kept` does; make the repository where it is missing, and that is asked for."""
@@ -221,15 +233,16 @@ def way_out(reason: str) -> str | None:
     return next((remedy for pattern, remedy in _WAYS_OUT if pattern.search(said)), None)
 
 
-def sftp_options(params: Mapping[str, Any]) -> list[str]:
-    """Return what has restic start ssh as every other export does: nobody is asked, and the host's key has to be known.
+def sftp_command(params: Mapping[str, Any]) -> list[str]:
+    """Return how restic is to start ssh: as every other export does. Nobody is asked, the host's key has to be known.
 
     Host, user and port are those of the repository, which restic tells ssh only where it starts it in its own way.
+    Returns nothing for a repository that is not reached over SFTP.
     """
     if not params.get("sftp"):
         return []
     *words, dashes, host = ssh_command({**(params["ssh"] or {}), **params["sftp"]})
-    return ["-o", f"sftp.command={restic_line([*words, '-s', dashes, host, 'sftp'])}"]
+    return [*words, "-s", dashes, host, "sftp"]
 
 
 def _base_environment() -> dict[str, str]:

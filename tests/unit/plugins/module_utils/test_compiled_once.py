@@ -59,7 +59,7 @@ def run(tmp_path):
 
 
 def test_every_file_that_is_imported_after_it_is_compiled_once(run):
-    _, said = run(f"import {FIRST}.compiled_once\nimport other.inner.deep")
+    _archive, said = run(f"import {FIRST}.compiled_once\nimport other.inner.deep")
     names = ("other/__init__.py", "other/inner/__init__.py", "other/inner/deep.py")
     assert {name: said["compiled"][name] for name in names} == dict.fromkeys(names, 1)
 
@@ -95,7 +95,7 @@ told["other"] = type(elsewhere.__spec__.loader).__name__
 import other.inner
 told["ours"] = type(other.inner.__spec__.loader).__name__
 """
-    _, said = run(program)
+    _archive, said = run(program)
     assert said["told"] == {"lacks": "No module named 'other.nothing'", "other": "zipimporter", "ours": "CompiledOnce"}
 
 
