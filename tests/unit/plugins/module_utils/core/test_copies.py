@@ -118,7 +118,7 @@ COPIES = st.lists(
     max_size=30,
 )
 RULES = st.builds(
-    lambda keep: parse_policy(keep),
+    parse_policy,
     st.dictionaries(st.sampled_from(["last", "hourly", "daily", "weekly"]), st.integers(1, 5), min_size=1),
 )
 
