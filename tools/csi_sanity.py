@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import pathlib
+import socket
 import subprocess
 import sys
 import tempfile
@@ -36,8 +37,8 @@ def outcomes() -> dict[str, list[str]]:
     with tempfile.TemporaryDirectory(prefix="csi-sanity-") as text:
         folder = pathlib.Path(text)
         report = folder / "report.json"
-        with _driver(folder) as socket:
-            command = [str(tests), f"--driver={socket}", f"--folder={folder}", "--ginkgo.skip=Node Service"]
+        with _driver(folder) as address:
+            command = [str(tests), f"--driver={address}", f"--folder={folder}", "--ginkgo.skip=Node Service"]
             done = subprocess.run(
                 [*command, f"--ginkgo.json-report={report}", "--ginkgo.no-color"], check=False, capture_output=True,
                 text=True, timeout=_SECONDS, stdin=subprocess.DEVNULL,
@@ -55,18 +56,24 @@ def outcomes() -> dict[str, list[str]]:
 @contextlib.contextmanager
 def _driver(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     """Let the driver run with data in a folder; give its socket."""
-    socket, log = folder / "csi.sock", folder / "log"
-    command = [str(built() / "folders"), f"--socket={socket}", f"--data={folder}/data", f"--name={DRIVER}"]
+    socket_path, log = folder / "csi.sock", folder / "log"
+    command = [str(built() / "folders"), f"--socket={socket_path}", f"--data={folder}/data", f"--name={DRIVER}"]
     with open(log, "w") as out, subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out) as driver:
         try:
             deadline = time.monotonic() + _SECONDS
-            while not socket.exists():
+            while not _listens(socket_path):
                 if driver.poll() is not None or time.monotonic() > deadline:
                     raise ClusterFailed(f"Cannot start the driver: {log.read_text()}")
                 time.sleep(0.02)
-            yield socket
+            yield socket_path
         finally:
             driver.kill()
+
+
+def _listens(path: pathlib.Path) -> bool:
+    """Say whether somebody listens there. The file alone does not tell: it is there a moment before."""
+    with socket.socket(socket.AF_UNIX) as asking:
+        return asking.connect_ex(str(path)) == 0
 
 
 def main() -> int:

@@ -81,6 +81,21 @@ func (c *controller) ControllerGetCapabilities(
 func (c *controller) ValidateVolumeCapabilities(
 	_ context.Context, request *csi.ValidateVolumeCapabilitiesRequest,
 ) (*csi.ValidateVolumeCapabilitiesResponse, error) {
+	if err := lacking("a volume's id", request.GetVolumeId() == ""); err != nil {
+		return nil, err
+	}
+	if err := lacking("capabilities", len(request.GetVolumeCapabilities()) == 0); err != nil {
+		return nil, err
+	}
+	c.store.Lock()
+	defer c.store.Unlock()
+	found, err := c.store.find(volume, request.GetVolumeId())
+	if err != nil {
+		return nil, internal(err)
+	}
+	if found == nil {
+		return nil, status.Errorf(codes.NotFound, "there is no volume %s", request.GetVolumeId())
+	}
 	return &csi.ValidateVolumeCapabilitiesResponse{
 		Confirmed: &csi.ValidateVolumeCapabilitiesResponse_Confirmed{VolumeCapabilities: request.GetVolumeCapabilities()},
 	}, nil
@@ -109,6 +124,12 @@ func (c *controller) origin(source *csi.VolumeContentSource) (kind, id string, l
 func (c *controller) CreateVolume(
 	_ context.Context, request *csi.CreateVolumeRequest,
 ) (*csi.CreateVolumeResponse, error) {
+	if err := lacking("a name", request.GetName() == ""); err != nil {
+		return nil, err
+	}
+	if err := lacking("capabilities", len(request.GetVolumeCapabilities()) == 0); err != nil {
+		return nil, err
+	}
 	c.store.Lock()
 	defer c.store.Unlock()
 	size := max(request.GetCapacityRange().GetRequiredBytes(), 0)
@@ -153,6 +174,9 @@ func (c *controller) CreateVolume(
 func (c *controller) DeleteVolume(
 	_ context.Context, request *csi.DeleteVolumeRequest,
 ) (*csi.DeleteVolumeResponse, error) {
+	if err := lacking("a volume's id", request.GetVolumeId() == ""); err != nil {
+		return nil, err
+	}
 	c.store.Lock()
 	defer c.store.Unlock()
 	if err := c.store.remove(volume, request.GetVolumeId()); err != nil {
@@ -202,6 +226,12 @@ func (s *store) shown(found *record) *csi.Snapshot {
 func (c *controller) CreateSnapshot(
 	_ context.Context, request *csi.CreateSnapshotRequest,
 ) (*csi.CreateSnapshotResponse, error) {
+	if err := lacking("a name", request.GetName() == ""); err != nil {
+		return nil, err
+	}
+	if err := lacking("a volume's id", request.GetSourceVolumeId() == ""); err != nil {
+		return nil, err
+	}
 	c.store.Lock()
 	defer c.store.Unlock()
 	found, err := c.store.take(request.GetName(), request.GetSourceVolumeId(), "")
@@ -214,6 +244,9 @@ func (c *controller) CreateSnapshot(
 func (c *controller) DeleteSnapshot(
 	_ context.Context, request *csi.DeleteSnapshotRequest,
 ) (*csi.DeleteSnapshotResponse, error) {
+	if err := lacking("a snapshot's id", request.GetSnapshotId() == ""); err != nil {
+		return nil, err
+	}
 	c.store.Lock()
 	defer c.store.Unlock()
 	found, err := c.store.find(snapshot, request.GetSnapshotId())
@@ -302,6 +335,9 @@ func (g *groups) shownGroup(found *record) (*csi.VolumeGroupSnapshot, error) {
 func (g *groups) CreateVolumeGroupSnapshot(
 	_ context.Context, request *csi.CreateVolumeGroupSnapshotRequest,
 ) (*csi.CreateVolumeGroupSnapshotResponse, error) {
+	if err := lacking("a name", request.GetName() == ""); err != nil {
+		return nil, err
+	}
 	g.store.Lock()
 	defer g.store.Unlock()
 	found, err := g.store.find(group, request.GetName())
@@ -334,6 +370,9 @@ func (g *groups) CreateVolumeGroupSnapshot(
 func (g *groups) DeleteVolumeGroupSnapshot(
 	_ context.Context, request *csi.DeleteVolumeGroupSnapshotRequest,
 ) (*csi.DeleteVolumeGroupSnapshotResponse, error) {
+	if err := lacking("a group's id", request.GetGroupSnapshotId() == ""); err != nil {
+		return nil, err
+	}
 	g.store.Lock()
 	defer g.store.Unlock()
 	found, err := g.store.find(group, request.GetGroupSnapshotId())
@@ -356,6 +395,9 @@ func (g *groups) DeleteVolumeGroupSnapshot(
 func (g *groups) GetVolumeGroupSnapshot(
 	_ context.Context, request *csi.GetVolumeGroupSnapshotRequest,
 ) (*csi.GetVolumeGroupSnapshotResponse, error) {
+	if err := lacking("a group's id", request.GetGroupSnapshotId() == ""); err != nil {
+		return nil, err
+	}
 	g.store.Lock()
 	defer g.store.Unlock()
 	found, err := g.store.find(group, request.GetGroupSnapshotId())
@@ -370,6 +412,14 @@ func (g *groups) GetVolumeGroupSnapshot(
 		return nil, err
 	}
 	return &csi.GetVolumeGroupSnapshotResponse{GroupSnapshot: shown}, nil
+}
+
+// lacking is the error of a request that lacks an argument, which CSI says to refuse; nil where it has it.
+func lacking(argument string, lacks bool) error {
+	if lacks {
+		return status.Errorf(codes.InvalidArgument, "the request lacks %s", argument)
+	}
+	return nil
 }
 
 func internal(err error) error {
