@@ -74,6 +74,8 @@ def standard(package: str) -> bool:
         return True
     spec = importlib.util.find_spec(package)
     origin = (spec.origin if spec else None) or ""
+    if origin == "frozen":  # zipimport
+        return True
     return origin.startswith(sysconfig.get_path("stdlib")) and "site-packages" not in origin
 
 
