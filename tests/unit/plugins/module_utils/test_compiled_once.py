@@ -101,8 +101,8 @@ told["ours"] = type(other.inner.__spec__.loader).__name__
 
 def test_outside_of_an_archive_nothing_is_done():
     program = "import sys; before = list(sys.path_hooks); import compiled_once; assert sys.path_hooks == before"
-    folder = str(PLUGINS / "module_utils")
-    subprocess.run([sys.executable, "-c", f"import sys; sys.path.append({folder!r}); {program}"], check=True, timeout=60)
+    found = f"import sys; sys.path.append({str(PLUGINS / 'module_utils')!r}); {program}"
+    subprocess.run([sys.executable, "-c", found], check=True, timeout=60)
 
 
 def test_each_file_that_a_module_calls_imports_it_before_anything_else_of_ours():
