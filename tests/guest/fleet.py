@@ -51,10 +51,13 @@ zfs create rp/shop
 mkdir -p /mnt/data
 mount /dev/vg0/data /mnt/data
 """
-#: What a boot of a host with these in its /etc/fstab and its cache of pools does by itself.
+#: What a boot of a host with these in its /etc/fstab and its cache of pools does by itself. The guest does so with the
+#: pool where other tests have set up its services.
 _AFTER_BOOT = """
 modprobe zfs
-zpool import -d /dev rp
+timeout 120 systemctl is-system-running --wait > /dev/null || true
+zpool list rp > /dev/null 2>&1 || zpool import -d /dev rp
+zfs mount -a
 vgchange -qq -ay vg0
 mount /dev/vg0/data /mnt/data
 """
@@ -245,8 +248,10 @@ class Fleet:
         self.guest.run("mkdir", held.folder)
         text = _WAITING.format(words=words, program=path, folder=held.folder)
         self.guest.write(f"{SHIMS}/{program}", text, 0o755)
-        yield held
-        self.guest.run("rm", "-rf", f"{SHIMS}/{program}", held.folder)
+        try:
+            yield held
+        finally:
+            self.guest.run("rm", "-rf", f"{SHIMS}/{program}", held.folder)
 
     def storage_dies(self) -> None:
         """Cut the guest's power. The connections to it end, as if a router had told of it: so nobody has to wait."""
