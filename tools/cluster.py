@@ -145,6 +145,20 @@ def _go_release(program: str) -> str | None:
     return done.stdout.strip()[2:]
 
 
+def go_environment(work: pathlib.Path) -> dict[str, str]:
+    """Return the environment of a build, which leaves all it needs in ``work``, where there is a folder ``tmp``."""
+    return {
+        **os.environ,
+        "CGO_ENABLED": "0",
+        "GOTOOLCHAIN": "local",
+        "GOWORK": "off",
+        "GOFLAGS": "-mod=readonly -modcacherw -buildvcs=false",
+        "GOCACHE": str(work / "compiled"),
+        "GOMODCACHE": str(work / "modules"),
+        "GOTMPDIR": str(work / "tmp"),
+    }
+
+
 def built() -> pathlib.Path:
     """Return the folder with the programs and the CRDs, building them where they are missing."""
     require()
@@ -167,16 +181,7 @@ def build(folder: pathlib.Path, program: pathlib.Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     (work / "tmp").mkdir(parents=True, exist_ok=True)
-    environ = {
-        **os.environ,
-        "CGO_ENABLED": "0",
-        "GOTOOLCHAIN": "local",
-        "GOWORK": "off",
-        "GOFLAGS": "-mod=readonly -modcacherw -buildvcs=false",
-        "GOCACHE": str(work / "compiled"),
-        "GOMODCACHE": str(work / "modules"),
-        "GOTMPDIR": str(work / "tmp"),
-    }
+    environ = go_environment(work)
     command = ["nice", "-n", "15", str(program)]
     target = f"{folder}{os.sep}"
     try:

@@ -16,7 +16,7 @@ import pathlib
 import shutil
 import subprocess
 
-from cluster import BUILD_FLAGS, ClusterFailed, go
+from cluster import BUILD_FLAGS, ClusterFailed, go, go_environment
 from environments import CACHE, CHECKOUT, locked
 
 _SECONDS = 1800
@@ -40,20 +40,10 @@ def _build(folder: pathlib.Path, target: pathlib.Path, compiler: pathlib.Path) -
     work = target.parent / "work"
     shutil.rmtree(work, ignore_errors=True)
     (work / "tmp").mkdir(parents=True)
-    environ = {
-        **os.environ,
-        "CGO_ENABLED": "0",
-        "GOTOOLCHAIN": "local",
-        "GOWORK": "off",
-        "GOFLAGS": "-mod=readonly -modcacherw -buildvcs=false",
-        "GOCACHE": str(work / "compiled"),
-        "GOMODCACHE": str(work / "modules"),
-        "GOTMPDIR": str(work / "tmp"),
-    }
     try:
         subprocess.run(
-            [str(compiler), "build", *BUILD_FLAGS, "-o", str(work / "built"), "."], check=True, cwd=folder, env=environ,
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SECONDS,
+            [str(compiler), "build", *BUILD_FLAGS, "-o", str(work / "built"), "."], check=True, cwd=folder,
+            env=go_environment(work), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_SECONDS,
         )  # fmt: skip
     except subprocess.SubprocessError as error:
         words = getattr(error, "stderr", None) or error
