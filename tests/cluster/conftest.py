@@ -10,37 +10,14 @@ one that is there already. RP_CLUSTER names one of the project's own: one that r
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
 
 import pytest
 
-from ansible_collections.restorepoint.core.tests.cluster.lab import Cluster, Unavailable, guarded, lab_of, outside
+from ansible_collections.restorepoint.core.tests.cluster.lab import outside, running
 from ansible_collections.restorepoint.core.tests.cluster.scheduled import TOOL, Schedule
-
-
-@contextlib.contextmanager
-def running(name):
-    """Give the lab on a cluster of that name; one that did not run before is removed again."""
-    found = Cluster(name)
-    kept = found.is_running()
-    try:
-        found.start(fresh=not kept)
-    except Unavailable as error:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
-    if not kept:
-        guarded(name, os.getpid())
-    lab = lab_of(found)
-    try:
-        yield lab
-    finally:
-        lab.close()
-        if not kept:
-            found.remove()
 
 
 @pytest.fixture(scope="session")

@@ -599,6 +599,28 @@ def lab_of(cluster: Cluster) -> Lab:
     return Lab(cluster.api(), cluster.kubeconfig, trust, cluster)
 
 
+@contextlib.contextmanager
+def running(name: str) -> Iterator[Lab]:
+    """Give the lab on a cluster of that name; one that did not run before is removed again."""
+    found = Cluster(name)
+    kept = found.is_running()
+    try:
+        found.start(fresh=not kept)
+    except Unavailable as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    if not kept:
+        guarded(name, os.getpid())
+    lab = lab_of(found)
+    try:
+        yield lab
+    finally:
+        lab.close()
+        if not kept:
+            found.remove()
+
+
 def _is_let_go(claim: dict[str, Any] | None) -> bool:
     """Say whether the controller has taken off what kept a claim while a snapshot was made of it."""
     finalizers = (claim or {}).get("metadata", {}).get("finalizers") or []

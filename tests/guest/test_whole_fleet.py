@@ -11,7 +11,7 @@ import os
 import pytest
 
 from ansible_collections.restorepoint.core.tests import signals
-from ansible_collections.restorepoint.core.tests.cluster.lab import Cluster, Unavailable, guarded, lab_of
+from ansible_collections.restorepoint.core.tests.cluster.lab import running
 from ansible_collections.restorepoint.core.tests.guest.fleet import Fleet
 from ansible_collections.restorepoint.core.tests.lab.filesystems import Lab
 from ansible_collections.restorepoint.core.tests.unit.plugins.modules.pve_cluster import guests_of_each_kind
@@ -22,21 +22,8 @@ signals.as_usual()
 @pytest.fixture(scope="module")
 def cluster():
     """A real API server; one that RP_CLUSTER names and that runs is left running."""
-    found = Cluster(os.environ.get("RP_CLUSTER") or f"fleet-{os.getpid()}")
-    kept = found.is_running()
-    try:
-        found.start(fresh=not kept)
-    except Unavailable as error:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
-    if not kept:
-        guarded(found.name, os.getpid())
-    lab = lab_of(found)
-    yield lab
-    lab.close()
-    if not kept:
-        found.remove()
+    with running(os.environ.get("RP_CLUSTER") or f"fleet-{os.getpid()}") as lab:
+        yield lab
 
 
 @pytest.fixture(scope="module")
