@@ -104,12 +104,38 @@ def needed(state: State, policy: Policy, targets: Sequence[Target]) -> dict[tupl
     return found
 
 
-class Exporting:
+class Outcomes:
+    """What became of each target at each destination, in ``results``."""
+
+    #: What is attempted, for the message where a target fails.
+    attempt = "export"
+
+    def __init__(self) -> None:
+        self.results: list[dict[str, Any]] = []
+
+    def tried(self, destination: Destination, target: str, work: Callable[[], None]) -> None:
+        """Do it; a failure is noted, and the others go on."""
+        try:
+            work()
+        except RestorePointError as error:
+            self.tell(destination, target, "failed", reason=str(error))
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            reason = f"Cannot {self.attempt} {target}: {place}{error.strerror}."
+            self.tell(destination, target, "failed", reason=reason)
+
+    def tell(self, destination: Destination, target: str, action: str, **more: Any) -> None:
+        """Note what became of a target."""
+        self.results.append({"destination": destination.name, "target": target, "action": action, **more})
+
+
+class Exporting(Outcomes):
     """One export of a policy, from its lock to its line in the journal. See Running for the arguments."""
 
     def __init__(
         self, state: State, policy: Policy, now: Callable[[], int], interrupts: Interrupts, shown: Shown | None = None
     ) -> None:
+        super().__init__()
         self._state, self._policy, self.now = state, policy, now
         self._interrupts, self.shown = interrupts, shown
         self._mark = state.mark(f"{policy.name}.export")
@@ -117,7 +143,6 @@ class Exporting:
         self.kinds: dict[str, zfs.Held] = {}
         self.warnings: list[str] = []
         self.record: dict[str, Any] = {}
-        self.results: list[dict[str, Any]] = []
         self.freed_bytes = 0
 
     def is_due(self, ahead: int = 0) -> bool:
@@ -228,7 +253,7 @@ class Exporting:
         if destination.kind == "restic":
             from .exporting_restic import to_repository
 
-            self._tried(destination, "*", lambda: to_repository(self, destination, found))
+            self.tried(destination, "*", lambda: to_repository(self, destination, found))
             return
         datasets = [each.target for each in found]
         marks = self.here.bookmarks(datasets) if found else {}
@@ -243,21 +268,7 @@ class Exporting:
                 from .exporting_zfs import Copying, to_dataset
 
                 send = functools.partial(to_dataset, self, Copying(destination, each, known, force))
-            self._tried(destination, each.shown, send)
-
-    def _tried(self, destination: Destination, target: str, work: Callable[[], None]) -> None:
-        """Do it; a failure is noted, and the others go on."""
-        try:
-            work()
-        except RestorePointError as error:
-            self.tell(destination, target, "failed", reason=str(error))
-        except OSError as error:
-            place = f"{error.filename}: " if error.filename else ""
-            self.tell(destination, target, "failed", reason=f"Cannot export {target}: {place}{error.strerror}.")
-
-    def tell(self, destination: Destination, target: str, action: str, **more: Any) -> None:
-        """Note what became of a target."""
-        self.results.append({"destination": destination.name, "target": target, "action": action, **more})
+            self.tried(destination, each.shown, send)
 
     @contextlib.contextmanager
     def sending(self, target: str, step: Step) -> Iterator[None]:

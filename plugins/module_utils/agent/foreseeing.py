@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from typing import Any, Callable
 
 from ..core.copies import signed, unsigned, with_those_to_come
-from ..core.errors import RestorePointError
 from ..core.offsite import Destination, Point, bookmarked, steps_for_files
 from ..core.snapshot import Snapshot
 from ..engine.exports import RESTIC_KEEP
@@ -24,19 +23,21 @@ from ..offsite import zfs
 from ..offsite.copies import copies_in, would_free
 from ..offsite.files import Folder
 from ..offsite.restic import Repository
-from .exporting import CHANGES, Found, chosen, found_targets, points_of
+from .exporting import CHANGES, Found, Outcomes, chosen, found_targets, points_of
 from .exporting_zfs import Copying
 from .running import DONE, FAILED, UNCHANGED
 
 
-class Foreseeing:
+class Foreseeing(Outcomes):
     """What an export of a policy would do. ``results`` are those of an export; ``decisions`` those of keep rules."""
 
+    attempt = "look at"
+
     def __init__(self, policy: Policy, now: Callable[[], int]) -> None:
+        super().__init__()
         self._policy, self._now = policy, now
         self._here = zfs.Side()
         self.warnings: list[str] = []
-        self.results: list[dict[str, Any]] = []
         self.decisions: list[dict[str, Any]] = []
         self._would_free = 0
 
@@ -66,7 +67,7 @@ class Foreseeing:
         lacking = [each.shown for each in found if not each.own]
         self.warnings += [f"{each} has no restore point of {self._policy.name} yet" for each in lacking]
         if destination.kind == "restic":
-            self._tried(destination, "*", functools.partial(self._to_repository, destination, having))
+            self.tried(destination, "*", functools.partial(self._to_repository, destination, having))
             return
         marks = self._here.bookmarks([each.target for each in having]) if having else {}
         for each in having:
@@ -74,24 +75,12 @@ class Foreseeing:
             work = functools.partial(self._to_file, destination, each, known)
             if destination.kind == "zfs":
                 work = functools.partial(self._to_dataset, Copying(destination, each, known, force))
-            self._tried(destination, each.shown, work)
-
-    def _tried(self, destination: Destination, target: str, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except RestorePointError as error:
-            self._tell(destination, target, "failed", reason=str(error))
-        except OSError as error:
-            place = f"{error.filename}: " if error.filename else ""
-            self._tell(destination, target, "failed", reason=f"Cannot look at {target}: {place}{error.strerror}.")
-
-    def _tell(self, destination: Destination, target: str, action: str, **more: Any) -> None:
-        self.results.append({"destination": destination.name, "target": target, "action": action, **more})
+            self.tried(destination, each.shown, work)
 
     def _exported(self, destination: Destination, found: Found, coming: Sequence[str], last: str | None) -> None:
         name = coming[-1] if coming else last
         action = "exported" if coming else "unchanged"
-        self._tell(destination, found.shown, action, name=name, **({"names": list(coming)} if coming else {}))
+        self.tell(destination, found.shown, action, name=name, **({"names": list(coming)} if coming else {}))
 
     # -- zfs -----------------------------------------------------------------------------------------------------------
 
@@ -130,7 +119,7 @@ class Foreseeing:
             told = {"destination": destination.name, "target": found.shown, "name": each.name}
             self.decisions.append({**told, "keep": each.keep, "reason": each.reason})
             if not each.keep:
-                self._tell(destination, found.shown, "forgotten", name=each.name, reason=each.reason)
+                self.tell(destination, found.shown, "forgotten", name=each.name, reason=each.reason)
         going = {each.name for each in plan.decisions if not each.keep}
         self._would_free += would_free(copying.side, copying.target, [e.name for e in listed if e.name in going])
 
@@ -159,7 +148,7 @@ class Foreseeing:
             )
             return
         for _unused in range(repository.forget([each.shown for each in found], RESTIC_KEEP)):
-            self._tell(destination, "*", "forgotten")
+            self.tell(destination, "*", "forgotten")
 
 
 def _up_to(listed: Sequence[Snapshot], base: Point | None) -> list[Snapshot]:
