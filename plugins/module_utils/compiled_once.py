@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Has Python compile each file of a module once, not twice. The bridge imports it before all else of ours, to do so.
+"""Has Python compile each file of a module once, not twice. The package ``bridge`` imports it first, to do so.
 
 Ansible carries a module, with all that it imports, to its host as a zip archive. When Python imports from an archive,
 it asks where the file lies, and ``zipimport`` compiles it to answer that, and throws the code away; then it is compiled

@@ -14,7 +14,6 @@ from typing import Any, Callable, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .. import compiled_once  # noqa: F401  # pylint: disable=unused-import  # first: it acts on what follows
 from ..audit import AuditLog
 from ..backends.csi.backend import CsiBackend
 from ..backends.csi.info import describe

@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .. import compiled_once  # noqa: F401  # pylint: disable=unused-import  # first: it acts on what follows
 from ..backends.csi.class_test import ATTEMPT, ClassTest, Wanted, steps_of
 from ..backends.csi.objects import quantity
 from ..core.claim_names import check_request

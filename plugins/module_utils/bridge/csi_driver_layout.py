@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .. import compiled_once  # noqa: F401  # pylint: disable=unused-import  # first: it acts on what follows
 from ..backends.csi.explain import Explain
 from ..core.errors import InvalidInput
 from ..kube import KubeClient

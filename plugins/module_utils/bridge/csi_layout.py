@@ -15,7 +15,6 @@ from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .. import compiled_once  # noqa: F401  # pylint: disable=unused-import  # first: it acts on what follows
 from ..kube import KubeClient
 from ..setup import csi, csi_facts, csi_plan
 from ..setup.csi_apply import Applier

@@ -15,7 +15,6 @@ from typing import Any, Callable, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .. import compiled_once  # noqa: F401  # pylint: disable=unused-import  # first: it acts on what follows
 from ..backends.hostpath.backend import HostpathBackend
 from ..backends.hostpath.info import describe
 from ..backends.hostpath.options import HostpathOptions, HostTarget

@@ -16,7 +16,6 @@ from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .. import compiled_once  # noqa: F401  # pylint: disable=unused-import  # first: it acts on what follows
 from ..core.claim_names import check_request
 from ..core.errors import InvalidInput
 from ..core.units import parse_duration

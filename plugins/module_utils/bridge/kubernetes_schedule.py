@@ -15,7 +15,6 @@ from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .. import compiled_once  # noqa: F401  # pylint: disable=unused-import  # first: it acts on what follows
 from ..core.claim_names import check_request
 from ..core.claims import ClaimVolume, raise_all
 from ..core.errors import InvalidInput

@@ -16,7 +16,6 @@ from typing import Any, Callable, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .. import compiled_once  # noqa: F401  # pylint: disable=unused-import  # first: it acts on what follows
 from ..core.errors import Blocked, MissingLibrary, RestorePointError, ToolError
 from ..interrupts import Interrupts
 from ..lock import host_lock

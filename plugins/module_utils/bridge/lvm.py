@@ -14,7 +14,6 @@ from typing import Any, Callable, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .. import compiled_once  # noqa: F401  # pylint: disable=unused-import  # first: it acts on what follows
 from ..backends.lvm.backend import LvmBackend
 from ..backends.lvm.info import describe
 from ..backends.lvm.names import check_new_lv, parse_volume

@@ -17,7 +17,6 @@ from typing import Any, Callable, NoReturn
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.parameters import env_fallback
 
-from .. import compiled_once  # noqa: F401  # pylint: disable=unused-import  # first: it acts on what follows
 from ..audit import AuditLog
 from ..backends.pve.backend import PveBackend, PveOptions
 from ..backends.pve.guests import Selection, words

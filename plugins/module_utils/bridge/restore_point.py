@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Callable, NoReturn
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common import validation
 
-from .. import compiled_once  # noqa: F401  # pylint: disable=unused-import  # first: it acts on what follows
 from ..core.backend import Backend, Desired
 from ..core.errors import InvalidInput
 from ..engine import policy

@@ -14,7 +14,6 @@ from typing import Any, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .. import compiled_once  # noqa: F401  # pylint: disable=unused-import  # first: it acts on what follows
 from ..core.errors import InvalidInput
 from ..lock import host_lock
 from ..setup import systemd, systemd_host

@@ -16,7 +16,6 @@ from typing import Any, Callable, NoReturn
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .. import compiled_once  # noqa: F401  # pylint: disable=unused-import  # first: it acts on what follows
 from ..backends.zfs.backend import ZfsBackend
 from ..backends.zfs.info import describe
 from ..backends.zfs.options import ZfsOptions

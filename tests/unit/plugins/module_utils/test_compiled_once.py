@@ -43,8 +43,9 @@ def run(tmp_path):
         packages = FIRST.split(".")
         for length in range(1, len(packages) + 1):
             made.writestr("/".join([*packages[:length], "__init__.py"]), "")
-        source = (PLUGINS / "module_utils" / "compiled_once.py").read_bytes()
-        made.writestr(FIRST.replace(".", "/") + "/compiled_once.py", source)
+        for name in ("compiled_once.py", "bridge/__init__.py"):
+            made.write(PLUGINS / "module_utils" / name, FIRST.replace(".", "/") + f"/{name}")
+        made.writestr(FIRST.replace(".", "/") + "/bridge/called.py", "")
         made.writestr("other/__init__.py", "")
         made.writestr("other/inner/__init__.py", "from . import deep\n")
         made.writestr("other/inner/deep.py", "def fail():\n    raise ValueError('from the deep')\n")
@@ -105,14 +106,19 @@ def test_outside_of_an_archive_nothing_is_done():
     subprocess.run([sys.executable, "-c", found], check=True, timeout=60)
 
 
-def test_each_file_that_a_module_calls_imports_it_before_anything_else_of_ours():
+def test_what_a_module_calls_lies_in_the_package_that_imports_it_before_anything_else_of_ours():
     called = set()
     for path in (PLUGINS / "modules").glob("*.py"):
         for node in ast.parse(path.read_text("utf-8")).body:
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(f"{FIRST}.bridge."):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("ansible_collections."):
+                assert node.module.startswith(f"{FIRST}.bridge."), path.name
                 called.add(node.module.rpartition(".")[2])
     assert {"csi", "zfs", "restore_point"} <= called
-    for name in sorted(called):
-        tree = ast.parse((PLUGINS / "module_utils" / "bridge" / f"{name}.py").read_text("utf-8"))
-        ours = next(node for node in tree.body if isinstance(node, ast.ImportFrom) and node.level)
-        assert (ours.level, ours.module, [each.name for each in ours.names]) == (2, None, ["compiled_once"]), name
+    tree = ast.parse((PLUGINS / "module_utils" / "bridge" / "__init__.py").read_text("utf-8"))
+    ours = next(node for node in tree.body if isinstance(node, ast.ImportFrom) and node.level)
+    assert (ours.level, ours.module, [each.name for each in ours.names]) == (2, None, ["compiled_once"])
+
+
+def test_the_files_that_a_module_calls_are_compiled_once_too(run):
+    _, said = run(f"import {FIRST}.bridge.called")
+    assert said["compiled"][FIRST.replace(".", "/") + "/bridge/called.py"] == 1
