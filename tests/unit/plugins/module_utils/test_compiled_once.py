@@ -120,5 +120,5 @@ def test_what_a_module_calls_lies_in_the_package_that_imports_it_before_anything
 
 
 def test_the_files_that_a_module_calls_are_compiled_once_too(run):
-    _, said = run(f"import {FIRST}.bridge.called")
+    said = run(f"import {FIRST}.bridge.called")[1]
     assert said["compiled"][FIRST.replace(".", "/") + "/bridge/called.py"] == 1
