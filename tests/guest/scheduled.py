@@ -35,6 +35,7 @@ _STOP_TIMERS = "systemctl stop $(systemctl list-timers --all --plain --no-legend
 _CLEAR = f"""
 systemctl stop 'restorepoint*' || true
 rm -rf {STATE} {POLICIES} /etc/systemd/system/restorepoint* /etc/systemd/system/*.wants/restorepoint*
+rm -f /var/lib/systemd/timers/stamp-restorepoint*
 systemctl daemon-reload
 systemctl reset-failed 'restorepoint*' || true
 date -s @NOW

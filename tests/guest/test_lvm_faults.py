@@ -18,6 +18,8 @@ from ansible_collections.restorepoint.core.tests.lab.driver import Failed
 
 #: What changes something or looks: a run is killed at each call of one of these.
 TOOLS = ("lvs", "lvcreate", "lvchange", "lvrename", "lvremove", "lvconvert", "umount", "mount", "dmsetup")
+#: A return of a volume that is mounted.
+_RETURN = {"name": "first", "state": "rolled_back", "unmount": True}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -290,6 +292,38 @@ def test_a_thick_return_that_is_killed_at_any_step_is_made_once(storage, guest):
         storage.snapshot(volume, name=aside["name"], state="absent")
         assert storage.volumes() == ["lv1"], when
     assert at > 7
+    storage.unmount("lv1")
+
+
+def test_a_mount_that_fails_while_a_merge_goes_on_is_tried_again(storage, guest):
+    volume = storage.thick("lv1")
+    storage.put("lv1", "one")
+    storage.mount("lv1")
+    storage.snapshot(volume, name="first", size="100%ORIGIN")
+    guest.write("/mnt/lv1/f", "two\n")
+    with guest.shims("mount", at=1, when="failing") as folder:
+        run = guest.start("lvm_snapshot", shims=folder, volume=[volume], **_RETURN)
+        assert "warnings" not in (guest.finished(run) or {})
+    assert len(guest.calls()) == 2
+    assert guest.read("/mnt/lv1/f") == "one\n"
+    storage.unmount("lv1")
+
+
+def test_what_cannot_be_mounted_again_after_a_return_is_a_failure_and_the_next_run_mounts_it(storage, guest):
+    volume = storage.thick("lv1")
+    storage.put("lv1", "one")
+    storage.mount("lv1")
+    storage.snapshot(volume, name="first", size="100%ORIGIN")
+    guest.write("/mnt/lv1/f", "two\n")
+    guest.write("/run/refusing/mount", "#!/bin/sh\necho 'I do not want to' >&2\nexit 32\n", 0o755)
+    with pytest.raises(Failed, match=r"mount vg0/lv1 at /mnt/lv1 again: .*not want to.*by hand") as failed:
+        guest.finished(guest.start("lvm_snapshot", shims="/run/refusing", volume=[volume], **_RETURN))
+    assert failed.value.result["changed"]
+    again = storage.snapshot(volume, **_RETURN)
+    assert not again["results"][0]["changed"]
+    assert "vg0/lv1: mounted again what an interrupted return had unmounted" in str(again["warnings"])
+    assert guest.read("/mnt/lv1/f") == "one\n"
+    assert storage.snapshot(volume, **_RETURN).get("warnings") is None
     storage.unmount("lv1")
 
 

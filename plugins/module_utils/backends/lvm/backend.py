@@ -51,6 +51,7 @@ class LvmBackend:
         self._switches: dict[Change, Switch] = {}
         self._merges: dict[Change, tuple[Volume, Volume]] = {}
         self._asides: dict[Change, Making] = {}
+        self._unmounted: dict[Change, list[dict[str, str]]] = {}  # what could not be mounted again
         self._made: dict[Change, Making] = {}
         self._old_tags: dict[Change, tuple[str, list[str], list[str]]] = {}
 
@@ -389,7 +390,8 @@ class LvmBackend:
 
     def _commit_snapshots(self, changes: Sequence[Change]) -> Sequence[Outcome]:
         group = os.urandom(8).hex()
-        makings = [self._draft(change, group) for change in changes]
+        seen = View(self.report)
+        makings = [self._draft(change, group, seen) for change in changes]
         # One command cannot be killed half way: a single snapshot needs no mark, unless it replaces another.
         alone = len(makings) == 1 and makings[0].replaces is None
         mark = [] if alone else creating.pending_mark(group, [making.origin.vg for making in makings])
@@ -417,13 +419,14 @@ class LvmBackend:
                 raise
         return [self._told(making, outcomes[making.change]) for making in makings]
 
-    def _draft(self, change: Change, group: str) -> Making:
+    def _draft(self, change: Change, group: str, seen: View) -> Making:
         target = next(each for each in self.targets if str(each) == change.target)
         origin = self.volume(target)
         extents = None if origin.is_thin else self._extents[origin.path]
         replaces = self._snapshot(change) if change.verb == core.REPLACE else None
         extent = self.report.groups[origin.vg].extent
-        return creating.draft(change, self._desired, target, origin, extents, extent, group, replaces)
+        number = seen.next_number(origin)
+        return creating.draft(change, self._desired, target, origin, extents, extent, group, replaces, number)
 
     def _told(self, making: Making, outcome: Outcome) -> Outcome:
         """Return a report with the snapshot as the report that was just read shows it."""
@@ -506,21 +509,22 @@ class LvmBackend:
         remove = merging.superfluous(target, change.name, self.report)
         attempt = f"return {target.path} to snapshot {change.name!r}"
         self.lvm.change("lvchange", *tags.arguments(add, remove), target.path, attempt=attempt)
+        failures: list[RestorePointError] = []
         try:
-            if mounts:
-                busy.unmount(mounts, target.path, self.options.command_timeout)
-            try:
+            with busy.unmounted(mounts, target.path, self.options.command_timeout, failures):
                 merging.begin(self.lvm, target, snapshot, change)
-            finally:
-                if mounts:
-                    busy.mount_again(busy.note(mounts), target.path, self.options.command_timeout)
-        except RestorePointError:
+        except RestorePointError as error:
             found = self.lvm.report([target.vg]).by_uuid(snapshot.uuid)
             if found is not None and not found.merging:
+                # The mark of what is not mounted again stays: the next run does it.
+                self.warnings += map(str, failures)
+                add = tags.encode(tags.RETURN, record) if failures else add
                 self.lvm.change("lvchange", *tags.arguments(remove=add), target.path, attempt=attempt)
                 raise
-            # It was begun all the same: what failed is the rest, and taking nothing back is the truth.
-            self.warnings.append(f"{target.path}: the merge has begun, but not everything around it could be done")
+            # Taking nothing back is the truth.
+            self.warnings.append(f"{target.path}: the merge has begun, although this was said: {error}")
+        if failures:
+            self._unmounted[change] = busy.note(mounts)
         aside = self._asides.get(change)
         return {"aside": {"name": aside.lv[len(target.name) + 1 :], "lv": aside.lv}} if aside is not None else {}
 
@@ -533,7 +537,23 @@ class LvmBackend:
             found = waits.wait([(changes[index], *self._merges[changes[index]]) for index in waiting])
             for index, outcome in zip(waiting, found):
                 outcomes[index] = outcome
+        for index, change in enumerate(changes):
+            if change in self._unmounted:
+                outcomes[index] = self._mounted_at_last(change, outcomes[index])
         return outcomes
+
+    def _mounted_at_last(self, change: Change, outcome: Outcome) -> Outcome:
+        """Mount what could not be mounted right after a merge had begun; where that is so still, it fails."""
+        target, _unused = self._merges[change]
+        try:
+            busy.mount_again(self._unmounted[change], target.path, self.options.command_timeout)
+        except RestorePointError as error:
+            if not isinstance(outcome, RestorePointError):
+                return error
+            self.warnings.append(str(error))
+        else:
+            del self._unmounted[change]
+        return outcome
 
     def spend(self, target: str, token: str) -> None:
         """Remember that a token is used up. See core/backend.py."""
@@ -595,7 +615,7 @@ class LvmBackend:
         there = report.find(target.vg, target.lv)
         if switch is not None and there is not None:
             switching.finish(self.lvm, switch, there)
-        elif there is not None:
+        elif there is not None and change not in self._unmounted:
             switching.clear(self.lvm, there, f"complete the return of {target}")
         kept = report.find(target.vg, aside.lv) if aside is not None else None
         if kept is not None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,9 @@ from ...users import find_users
 #: What the kernel shows of a mounted filesystem and mount(8) does not take.
 _NOT_OPTIONS = frozenset({"seclabel"})
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
+#: Without udev, LVM takes the link /dev/VG/LV away and makes it anew when a merge has ended: what mounts it at that
+#: moment does not find it.
+_TRIES, _PAUSE_SECONDS = 3, 0.5
 
 
 def mounts_of(device: str | None, table: Sequence[Mount]) -> list[Mount]:
@@ -162,16 +166,41 @@ def unmount(mounts: Sequence[Mount], target: str, timeout: float) -> None:
         raise
 
 
+@contextlib.contextmanager
+def unmounted(
+    mounts: Sequence[Mount], target: str, timeout: float, failures: list[RestorePointError]
+) -> Iterator[None]:
+    """Have a volume (vg/lv) unmounted for a while. ``failures`` gets why it could not be mounted again. ToolError."""
+    try:
+        unmount(mounts, target, timeout)
+        yield
+    finally:
+        try:
+            mount_again(note(mounts), target, timeout)
+        except RestorePointError as error:
+            failures.append(error)
+
+
 def mount_again(notes: Sequence[Mapping[str, Any]], target: str, timeout: float) -> None:
     """Mount a volume (vg/lv) where it was, with the options that it had; what is mounted already stays. ToolError."""
     for each in notes:
-        point = str(each["at"])
-        if mount_table.is_mount_point(mount_table.read_mounts(), point):
-            continue
-        attempt = f"mount {target} at {point} again"
-        remedy = f"mount it by hand: mount /dev/{target} {point}"
-        command = ["mount", "-t", str(each["type"]), "-o", str(each["options"]), "--", f"/dev/{target}", point]
-        process.run(command, timeout=timeout, attempt=attempt, remedy=remedy, keep=held())
+        for left in reversed(range(_TRIES)):
+            if mount_table.is_mount_point(mount_table.read_mounts(), str(each["at"])):
+                break
+            try:
+                _mount(each, target, timeout)
+            except RestorePointError:
+                if not left:
+                    raise
+                time.sleep(_PAUSE_SECONDS)
+
+
+def _mount(noted: Mapping[str, Any], target: str, timeout: float) -> None:
+    point = str(noted["at"])
+    attempt = f"mount {target} at {point} again"
+    remedy = f"mount it by hand: mount /dev/{target} {point}"
+    command = ["mount", "-t", str(noted["type"]), "-o", str(noted["options"]), "--", f"/dev/{target}", point]
+    process.run(command, timeout=timeout, attempt=attempt, remedy=remedy, keep=held())
 
 
 def boot_id() -> str:

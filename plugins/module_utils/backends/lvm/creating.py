@@ -49,9 +49,12 @@ class Making:
 
 def draft(
     change: Change, desired: Desired, target: LvmTarget, origin: Volume, extents: int | None, extent: int, group: str,
-    replaces: Volume | None,
+    replaces: Volume | None, number: int,
 ) -> Making:  # fmt: skip
-    """Return what has to be made for a change. ``group`` is the same for all changes of a call."""
+    """Return what has to be made for a change. ``group`` is the same for all changes of a call.
+
+    ``number`` tells it from others of the same second: LVM knows no finer times.
+    """
     record: dict[str, Any] = {
         "name": change.name,
         "owner": desired.owner,
@@ -60,6 +63,7 @@ def draft(
         "labels": dict(desired.labels or {}),
         "of": origin.uuid,
         "group": group,
+        "number": number,
     }
     if replaces is not None:
         record.update(replaces=replaces.uuid, lv=snapshot_lv(target.lv, change.name))

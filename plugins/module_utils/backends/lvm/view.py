@@ -85,6 +85,10 @@ class View:
                 found.append((_foreign(target, volume, name), volume))
         return sorted(found, key=lambda pair: pair[0].order)
 
+    def next_number(self, target: Volume) -> int:
+        """Return the number of the next snapshot of a volume."""
+        return 1 + max((_number(record) for _unused, record in self.members(target) if record), default=0)
+
     def asides(self, target: Volume) -> list[tuple[Snapshot, Volume]]:
         """Return what returns have set aside: volumes that this one took the place of, and snapshots taken first."""
         found = []
@@ -121,14 +125,23 @@ def as_snapshot(target: Volume, volume: Volume) -> Snapshot:
 
 def _own(target: Volume, volume: Volume, record: Mapping[str, Any]) -> Snapshot:
     labels = record.get("labels") or {}
+    common = _common(target, volume, str(record.get("name")))
+    if volume.is_thick_snapshot:
+        common["sequence"] = _number(record)
     return Snapshot(
-        **_common(target, volume, str(record.get("name"))),
+        **common,
         owner=record.get("owner"),
         policy=record.get("policy"),
         description=str(record.get("description") or ""),
         labels=labels if isinstance(labels, dict) else {},
         in_use=_use(volume),
     )
+
+
+def _number(record: Mapping[str, Any]) -> int:
+    """Return a snapshot's number among those of its volume; 0 for those of before there were any."""
+    number = record.get("number")
+    return number if isinstance(number, int) else 0
 
 
 def _foreign(target: Volume, volume: Volume, name: str) -> Snapshot:

@@ -48,6 +48,17 @@ def test_a_volume_whose_name_only_ends_alike_is_no_snapshot():
     assert view_.find(ROOT, "ripu")[1].name == "root.ripu"
 
 
+def test_thick_snapshots_of_one_second_stay_in_the_order_in_which_they_were_taken():
+    root = volume("root")
+    thick = {"segtype": "linear", "roles": THICK, "origin": "root", "created": 7}
+    first = volume("root.b", records={tags.SNAPSHOT: {"name": "b", "of": "uuid-root", "number": 1}}, **thick)
+    second = volume("root.a", records={tags.SNAPSHOT: {"name": "a", "of": "uuid-root", "number": 2}}, **thick)
+    older = volume("root.c", records={tags.SNAPSHOT: {"name": "c", "of": "uuid-root"}}, **thick)
+    assert names(seen(root, second, older, first), root) == ["c", "b", "a"]
+    assert seen(root, second, older, first).next_number(root) == 3
+    assert seen(root, older).next_number(root) == seen(root).next_number(root) == 1
+
+
 def test_names_of_volumes_do_not_matter_for_what_is_whose():
     moved = own("first", lv="anything")
     assert names(seen(volume("renamed", "uuid-root"), moved), volume("renamed", "uuid-root")) == ["first"]
