@@ -23,6 +23,7 @@ from ..core.errors import Blocked, InvalidInput, MissingLibrary, RestorePointErr
 from ..core.run import RunFailed
 from ..engine.reach import Reach
 from ..interrupts import Interrupts
+from .ending import leave
 from .libraries import missing_library
 
 
@@ -89,7 +90,7 @@ class StateModule:
             self._module.fail_json(
                 **{**self._result, "msg": f"Cannot go on: the run was interrupted ({error}); {end}."}
             )
-        self._module.exit_json(**self._result)
+        leave(self._module, **self._result)
 
     def _run(self) -> None:
         params, check_mode = self._module.params, self._module.check_mode

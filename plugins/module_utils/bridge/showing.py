@@ -16,6 +16,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..core.errors import MissingLibrary, RestorePointError
 from ..core.snapshot import with_fields
+from .ending import leave
 from .libraries import missing_library
 
 
@@ -35,4 +36,4 @@ def show(
     for warning in warnings:
         module.warn(warning)
     fields = module.params.get("fields")
-    module.exit_json(changed=False, **(with_fields(result, fields) if fields else result))
+    leave(module, changed=False, **(with_fields(result, fields) if fields else result))

@@ -9,7 +9,7 @@ A dataset is an aside of D if its own property says so; its name is only what it
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,10 +73,18 @@ class Aside:
         )
 
 
-def asides_of(zfs: Zfs, targets: Sequence[str], attempt: str, everything: bool = False) -> dict[str, list[Aside]]:
-    """Return the asides of these datasets, oldest first; of all datasets in their pools for ``everything``."""
+def asides_of(
+    zfs: Zfs, targets: Sequence[str], attempt: str, everything: bool = False, among: Sequence[str] | None = None
+) -> dict[str, list[Aside]]:
+    """Return the asides of these datasets, oldest first; of all datasets in their pools for ``everything``.
+
+    ``among``: they are among these datasets, as who has looked at all datasets of the pools knows.
+    """
     found: dict[str, list[Aside]] = {target: [] for target in targets}
-    records = _records(zfs, {pool_of(target) for target in targets}, attempt)
+    if among is None:
+        records = _records(zfs, sorted({pool_of(target) for target in targets}), attempt, "-r")
+    else:
+        records = _records(zfs, among, attempt) if among else {}
     wanted = {name: record for name, record in records.items() if everything or record["of"] in found}
     if not wanted:
         return found
@@ -102,8 +110,8 @@ def asides_of(zfs: Zfs, targets: Sequence[str], attempt: str, everything: bool =
     return found
 
 
-def _records(zfs: Zfs, pools: Iterable[str], attempt: str) -> dict[str, dict[str, Any]]:
-    values = own_values(zfs, (props.ASIDE, props.RETURN), sorted(pools), attempt, "-r", "-t", DATASETS)
+def _records(zfs: Zfs, of: Sequence[str], attempt: str, *options: str) -> dict[str, dict[str, Any]]:
+    values = own_values(zfs, (props.ASIDE, props.RETURN), of, attempt, *options, "-t", DATASETS)
     records = {
         name: props.decode_json(each[props.ASIDE], props.ASIDE, name)
         for name, each in values.items()

@@ -51,6 +51,10 @@ class ZfsBackend(Immediate):
         self.zfs = Zfs(options.timeout)
         self.warnings: list[str] = []
         self.targets: list[Dataset] = []
+        #: Set before a session that needs to know all asides: then the pools are looked at whole, by one command.
+        self.whole_pools = False
+        #: What is an aside, or lies in one, in those pools; None where that was not looked for.
+        self.set_aside: list[str] | None = None
         self._desired = Desired(state="present")
         self._writing = False
         self._facts = Facts(self.zfs, options, self.roots)
@@ -136,10 +140,22 @@ class ZfsBackend(Immediate):
         # `zfs list` refuses names that are too long; what comes later says that better.
         if by_name and name and all(len(f"{root}@{name}") <= rules.LONGEST for root in self.roots):
             found, self._facts.listed = datasets_with(self.zfs, self.roots, name)
+        elif self.whole_pools:
+            there = datasets_below(self.zfs, sorted({rules.pool_of(root) for root in self.roots}), recursive=True)
+            self.set_aside = [each.name for each in there if each.aside]
+            found = self._asked(there)
         else:
             found = datasets_below(self.zfs, self.roots, self.options.recursive)
-        there = {each.name for each in found}
-        return found, [name for name in self.roots if name not in there]
+        names = {each.name for each in found}
+        return found, [name for name in self.roots if name not in names]
+
+    def _asked(self, there: Sequence[Dataset]) -> list[Dataset]:
+        """Return those that the call is about."""
+        if not self.options.recursive:
+            by_name = {each.name: each for each in there}
+            return [by_name[root] for root in self.roots if root in by_name]
+        roots = tuple(f"{root}/" for root in self.roots)
+        return [each for each in there if f"{each.name}/".startswith(roots)]
 
     def _pools(self, found: Sequence[Dataset], missing: Sequence[str]) -> set[str]:
         known = {rules.pool_of(each.name) for each in found}

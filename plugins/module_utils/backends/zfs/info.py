@@ -42,6 +42,7 @@ def describe(
         fields: which fields of the common form are true in the result; what only others need is not read.
     """
     attempt = "show snapshots"
+    backend.whole_pools = asides
     columns = columns_for([*fields, *(["held"] if holds else []), *(["owner"] if owner is not None else [])])
     with backend.session(writing=False):
         targets, zfs = backend.targets, backend.zfs
@@ -52,7 +53,8 @@ def describe(
         rows = {target: [row for row in each if name in (None, row.name)] for target, each in found.items()}
         if holds:
             rows = with_tags(zfs, rows, attempt)
-        kept = asides_of(zfs, [each.name for each in targets], attempt) if asides else {}
+        names = [each.name for each in targets]
+        kept = asides_of(zfs, names, attempt, among=backend.set_aside) if asides else {}
         snapshots = _snapshots(rows, _asked(zfs, rows, properties, attempt))
         snapshots = [each for each in snapshots if owner in (None, each.owner)]
         shown = [aside.snapshot(()) for each in targets for aside in kept.get(each.name, ())]

@@ -126,6 +126,9 @@ class Ended(Exception):
 class Module:
     """What StateModule uses of an AnsibleModule."""
 
+    #: With a secret, all of a result goes through exit_json.
+    no_log_values = frozenset({"a secret"})
+
     def __init__(self, check_mode=False, diff=False, **options):
         self.params = {**OPTIONS, **options}
         self.check_mode = check_mode
