@@ -14,19 +14,14 @@ import os
 
 import pytest
 
-from ansible_collections.restorepoint.core.tests.guest.machine import Guest, Machine, Unavailable
+from ansible_collections.restorepoint.core.tests.guest.machine import Guest, Machine
 
 
 @pytest.fixture(scope="session")
 def guest():
     """The guest, booted with empty disks. RP_GUEST_KEEP=1 takes one that runs as it is, while you work."""
     machine = Machine(Guest())
-    try:
-        machine.boot(fresh=not os.environ.get("RP_GUEST_KEEP"))
-    except Unavailable as error:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+    machine.boot_or_skip(fresh=not os.environ.get("RP_GUEST_KEEP"))
     yield machine
     machine.close()
 

@@ -27,7 +27,7 @@ from typing import Any
 
 from ansible_collections.restorepoint.core.tests.cluster.lab import CORE, Proxy
 from ansible_collections.restorepoint.core.tests.cluster.lab import Lab as Cluster
-from ansible_collections.restorepoint.core.tests.guest.machine import DISKS, Machine
+from ansible_collections.restorepoint.core.tests.guest.machine import VOLUME_AND_DATASET, Machine
 from ansible_collections.restorepoint.core.tests.lab import driver, plays
 from ansible_collections.restorepoint.core.tests.lab.filesystems import Place
 from ansible_collections.restorepoint.core.tests.lab.volumes import create
@@ -42,15 +42,6 @@ BIG = 300_000
 #: Where a program of the guest is looked for first, also by modules that come over ssh.
 SHIMS = "/usr/local/sbin"
 
-_SETUP = """
-vgcreate -qq vg0 {0}
-lvcreate -qq -y -L 64M -n data vg0
-mkfs.ext4 -q -F /dev/vg0/data
-zpool create -f -m /mnt/rp rp {1}
-zfs create rp/shop
-mkdir -p /mnt/data
-mount /dev/vg0/data /mnt/data
-"""
 #: What a boot of a host with these in its /etc/fstab and its cache of pools does by itself. The guest does so with the
 #: pool where other tests have set up its services.
 _AFTER_BOOT = """
@@ -126,7 +117,7 @@ class Fleet:
     def build(self) -> None:
         """Make all targets, with content."""
         self.kubeconfig = str(self.cluster.through(self.proxy))
-        self.guest.script(_SETUP.format(*DISKS), timeout=300)
+        self.guest.script(VOLUME_AND_DATASET, timeout=300)
         create(self.btrfs.folder / "data")
         (self.plain.folder / "data").mkdir()
         for name in CLAIMS:

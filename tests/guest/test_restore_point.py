@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.restorepoint.core.tests.guest.machine import DISKS
+from ansible_collections.restorepoint.core.tests.guest.machine import VOLUME_AND_DATASET
 from ansible_collections.restorepoint.core.tests.lab.driver import Failed
 
 TARGETS = [
@@ -17,21 +17,12 @@ TARGETS = [
     {"backend": "hostpath", "path": "/root/rp/data", "store": "/root/rp/store"},
 ]
 PLACES = ("/mnt/data", "/mnt/rp/shop", "/root/rp/data")
-_SETUP = """
-vgcreate -qq vg0 {0}
-lvcreate -qq -y -L 64M -n data vg0
-mkfs.ext4 -q -F /dev/vg0/data
-zpool create -f -m /mnt/rp rp {1}
-zfs create rp/shop
-mkdir -p /mnt/data /root/rp/data
-mount /dev/vg0/data /mnt/data
-"""
 
 
 @pytest.fixture(scope="module")
 def host(guest):
     """The guest with all three, each with a file."""
-    guest.script(_SETUP.format(*DISKS), timeout=300)
+    guest.script(VOLUME_AND_DATASET + "mkdir -p /root/rp/data", timeout=300)
     write(guest, "one")
     yield guest
     guest.run("rm", "-rf", "/root/rp")

@@ -18,7 +18,7 @@ import sys
 
 import pytest
 
-from ansible_collections.restorepoint.core.tests.guest.machine import Guest, Machine, Unavailable
+from ansible_collections.restorepoint.core.tests.guest.machine import Guest, Machine
 
 #: What a machine writes by itself while it runs and boots, or tools/guest.py and Ansible from outside.
 _APART = (
@@ -74,12 +74,7 @@ def booted(root):
     guest = Guest(f"{Guest().name}-{root}", root=root)
     machine = Machine(guest)
     try:
-        try:
-            machine.boot(fresh=True)
-        except Unavailable as error:
-            if os.environ.get("CI") == "true":
-                pytest.fail(str(error))
-            pytest.skip(str(error))
+        machine.boot_or_skip(fresh=True)
         yield machine
     finally:
         machine.close()
