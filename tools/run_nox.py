@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import BinaryIO
@@ -33,8 +34,8 @@ SUITABLE = ("3.11", "3.12", "3.13", "3.14")
 FOREIGN = ("ANSIBLE_", "MOLECULE_", "PYTHONPATH", "PYTHONHOME", "PYENV_VERSION", "VIRTUAL_ENV", "NOX")
 
 
-#: The session that waits for the guest most of the time. A run of everything runs it beside nox's default ones.
-BESIDE = ("guest-tests", "cluster-tests")
+#: What a run of everything runs beside nox's default sessions, and what it runs where these or that have ended.
+BESIDE, LAST = "guest-tests", "cluster-tests"
 
 
 #: How many of a failed session's last lines are told again.
@@ -134,15 +135,18 @@ def program() -> pathlib.Path:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run what the arguments say; without any, everything: what takes place in the guest beside the rest."""
+    """Run what the arguments say; without any, everything, in two lanes: this machine may have two cores."""
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         if arguments:
             runs = [Nox(folder / "only", *arguments)]
         else:
-            print(f"{' and '.join(BESIDE)} run beside the others; what they print comes at the end.", flush=True)
-            beside = Nox(folder / "beside", "--session", *BESIDE, shown=False, guest="beside")
+            print(f"{BESIDE} and {LAST} run beside the others; what they print comes at the end.", flush=True)
+            beside = Nox(folder / "beside", "--session", BESIDE, shown=False, guest="beside")
             runs = [Nox(folder / "rest", guest="checks"), beside]
+            while all(run.process.poll() is None for run in runs):
+                time.sleep(1)
+            runs.append(Nox(folder / "last", "--session", LAST, shown=False))
         codes = [run.end() for run in runs]
         for guest in () if arguments else ("checks", "beside"):
             Guest(guest).power_cut()
