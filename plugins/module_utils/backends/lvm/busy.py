@@ -29,7 +29,7 @@ _NOT_OPTIONS = frozenset({"seclabel"})
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 #: Without udev, LVM takes the link /dev/VG/LV away and makes it anew when a merge has ended: what mounts it at that
 #: moment does not find it.
-_TRIES, _PAUSE_SECONDS = 3, 0.5
+_PATIENCE_SECONDS, _PAUSE_SECONDS = 2.0, 0.5
 
 
 def mounts_of(device: str | None, table: Sequence[Mount]) -> list[Mount]:
@@ -184,13 +184,13 @@ def unmounted(
 def mount_again(notes: Sequence[Mapping[str, Any]], target: str, timeout: float) -> None:
     """Mount a volume (vg/lv) where it was, with the options that it had; what is mounted already stays. ToolError."""
     for each in notes:
-        for left in reversed(range(_TRIES)):
-            if mount_table.is_mount_point(mount_table.read_mounts(), str(each["at"])):
-                break
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while not mount_table.is_mount_point(mount_table.read_mounts(), str(each["at"])):
             try:
                 _mount(each, target, timeout)
+                break
             except RestorePointError:
-                if not left:
+                if time.monotonic() >= deadline:
                     raise
                 time.sleep(_PAUSE_SECONDS)
 
