@@ -298,6 +298,9 @@ def _bound_content(item: Item, around: Around) -> str:
 
 
 def _snapshot_source(_item: Item, around: Around) -> str:
+    """volumesnapshot-as-source-protection: every snapshot has it, and the snapshot controller takes it away."""
+    if around.restoring is not None and not around.restoring:
+        return "the snapshot controller has not let go of it, although no claim is being made from it; see that it runs"
     claims = _named(around.restoring, "a claim is")
     word = "are" if around.restoring and len(around.restoring) > 1 else "is"
     which = claims if not around.restoring else f"claim {claims} {word}"

@@ -507,13 +507,33 @@ class Swap:
         if volume is None:
             return {"volume": None}
         name = str(volume["metadata"]["name"])
-        if steps.is_taken(volume, self._namespace, wanted[0], self._world.claims.get(wanted[0])):
-            return RestorePointError(attempt, f"a claim is bound to its volume {name}", "remove that claim first")
+
+        def going(found: Object) -> dict[str, Any]:
+            if steps.is_taken(found, self._namespace, wanted[0], self._world.claims.get(wanted[0])):
+                raise RestorePointError(attempt, f"a claim is bound to its volume {name}", "remove that claim first")
+            return changes.purge(found)
+
         try:
-            self._client.patch(attempt, api.VOLUMES, None, name, changes.purge(volume))
-        except KubeError as error:
-            return {"volume": None} if error.status == 404 else error
+            self._patch(attempt, volume, going)
+        except RestorePointError as error:
+            return {"volume": None} if isinstance(error, KubeError) and error.status == 404 else error
         return {"volume": name}
+
+    def _patch(self, attempt: str, volume: Object, body_of: Callable[[Object], dict[str, Any]]) -> None:
+        """Patch a volume by what it is like; one that a controller has changed meanwhile is looked at again.
+
+        Raises:
+            KubeError: ``status`` 404 for one that is gone; what ``body_of`` raises.
+        """
+        name = str(volume["metadata"]["name"])
+        for left in reversed(range(_MOST_CONFLICTS)):
+            try:
+                self._client.patch(attempt, api.VOLUMES, None, name, body_of(volume))
+                break
+            except KubeError as error:
+                if error.status != 409 or not left:
+                    raise
+                volume = self._client.get(attempt, api.VOLUMES, None, name)
 
     def _gone(self, names: Collection[str]) -> dict[str, RestorePointError]:
         """Wait until volumes are gone; return an error for each that is still there at the deadline."""
@@ -537,9 +557,11 @@ class Swap:
         name = str(claim["metadata"]["name"])
         attempt = f"remember token {token!r} for {self._namespace}/{name}"
         volume = self._client.get(attempt, api.VOLUMES, None, str(claim["spec"]["volumeName"]))
-        tokens = {**j.tokens_of(volume), token: self._now()}
-        body = changes.spend(self._namespace, volume, tokens)
-        self._client.patch(attempt, api.VOLUMES, None, str(volume["metadata"]["name"]), body)
+
+        def spent(found: Object) -> dict[str, Any]:
+            return changes.spend(self._namespace, found, {**j.tokens_of(found), token: self._now()})
+
+        self._patch(attempt, volume, spent)
 
 
 def _first(cases: Sequence[Case]) -> RestorePointError | None:

@@ -232,6 +232,7 @@ def test_a_source_of_a_restore_names_the_claims_that_are_being_made():
     assert "claim a is being made from it; wait" in stuck(leaving, Around(restoring=["a"]))[0]
     assert "claim a, b are being made from it" in stuck(leaving, Around(restoring=["a", "b"]))[0]
     assert "a claim is being made from it" in stuck(leaving, Around())[0]
+    assert "the snapshot controller has not let go of it, although no claim" in stuck(leaving, Around(restoring=[]))[0]
 
 
 def test_a_member_of_a_group_names_the_group():

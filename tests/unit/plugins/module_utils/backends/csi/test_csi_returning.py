@@ -371,6 +371,23 @@ def test_asides_are_removed_by_name_and_waited_for() -> None:
     assert shop.cluster.data_of("data") == "snapshot data-s1"
 
 
+@pytest.mark.parametrize("at", range(3))
+@pytest.mark.parametrize("job", ["purge", "spend"])
+def test_a_volume_that_a_controller_changes_at_any_request_is_looked_at_again(job: str, at: int) -> None:
+    shop = Shop()
+    shop.swap().carry_out(shop.returns())
+    (aside,) = shop.survey("data").asides
+    shop.cluster.precious, swap, claim = set(), shop.swap(), shop.claim("data")
+    volume = "pv-data" if job == "purge" else claim["spec"]["volumeName"]
+    shop.cluster.meanwhile_at = shop.cluster.requests + at
+    shop.cluster.meanwhile = lambda: shop.cluster.change(VOLUMES, None, volume, {"metadata": {"labels": {"a": "b"}}})
+    if job == "purge":
+        assert swap.purge([("data", aside.name)]) == [{"volume": "pv-data"}]
+    else:
+        swap.spend(claim, "token")
+        assert "token" in shop.survey("data").returned
+
+
 def test_an_aside_that_is_called_bound_a_moment_longer_than_it_is_can_be_removed() -> None:
     shop = Shop()
     assert raised(shop.swap().carry_out(shop.returns())) == []
