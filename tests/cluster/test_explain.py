@@ -153,7 +153,7 @@ def test_without_the_snapshot_controller_nothing_touches_a_snapshot_and_that_is_
         assert len(found) == 1
     # This comes after a snapshot is ready.
     bound = "snapshot.storage.kubernetes.io/volumesnapshot-bound-protection"
-    fragile.api.wait(path, lambda each: bound in each["metadata"]["finalizers"])
+    fragile.api.wait(path, lambda each: bound in each["metadata"].get("finalizers", []))
     with fragile.own.without("snapshot-controller"):
         fragile.api.delete(path)
         says(fragile, path, "the snapshot controller has not begun to remove its content")
