@@ -295,12 +295,18 @@ def test_a_thick_return_that_is_killed_at_any_step_is_made_once(storage, guest):
     storage.unmount("lv1")
 
 
-def test_a_mount_that_fails_while_a_merge_goes_on_is_tried_again(storage, guest):
+def mounted_and_changed(storage, guest):
+    """Return a thick volume that is mounted, and holds something else than its snapshot ``first``."""
     volume = storage.thick("lv1")
     storage.put("lv1", "one")
     storage.mount("lv1")
     storage.snapshot(volume, name="first", size="100%ORIGIN")
     guest.write("/mnt/lv1/f", "two\n")
+    return volume
+
+
+def test_a_mount_that_fails_while_a_merge_goes_on_is_tried_again(storage, guest):
+    volume = mounted_and_changed(storage, guest)
     with guest.shims("mount", at=1, when="failing") as folder:
         run = guest.start("lvm_snapshot", shims=folder, volume=[volume], **_RETURN)
         assert "warnings" not in (guest.finished(run) or {})
@@ -310,11 +316,7 @@ def test_a_mount_that_fails_while_a_merge_goes_on_is_tried_again(storage, guest)
 
 
 def test_what_cannot_be_mounted_again_after_a_return_is_a_failure_and_the_next_run_mounts_it(storage, guest):
-    volume = storage.thick("lv1")
-    storage.put("lv1", "one")
-    storage.mount("lv1")
-    storage.snapshot(volume, name="first", size="100%ORIGIN")
-    guest.write("/mnt/lv1/f", "two\n")
+    volume = mounted_and_changed(storage, guest)
     guest.write("/run/refusing/mount", "#!/bin/sh\necho 'I do not want to' >&2\nexit 32\n", 0o755)
     with pytest.raises(Failed, match=r"mount vg0/lv1 at /mnt/lv1 again: .*not want to.*by hand") as failed:
         guest.finished(guest.start("lvm_snapshot", shims="/run/refusing", volume=[volume], **_RETURN))
