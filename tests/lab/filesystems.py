@@ -18,11 +18,13 @@ import os
 import pathlib
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 PREFIX = "restorepoint-lab-"
 GIB = 1 << 30
+_PATIENCE_SECONDS = 30
 _MAKE = {
     "ext4": ("mkfs.ext4", "-q", "-F", "-b", "4096"),
     "xfs": ("mkfs.xfs", "-q", "-f", "-m", "reflink=1"),
@@ -56,6 +58,19 @@ def _unmount(folder: str | os.PathLike[str]) -> None:
         subprocess.run(["umount", "--lazy", place], capture_output=True, timeout=60, check=False)
 
 
+def unmount(place: str | os.PathLike[str]) -> None:
+    """Unmount a place that a program may still let go of: one that was killed while it could not end yet."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            run("umount", place)
+            return
+        except RuntimeError as error:
+            if "busy" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
 def _clear_away(folder: str) -> None:
     """Unmount and detach all that a run had, and remove its folder."""
     _unmount(folder)
@@ -68,7 +83,7 @@ def _clear_away(folder: str) -> None:
 
 
 @contextlib.contextmanager
-def _one_at_a_time() -> Iterator[None]:
+def one_at_a_time() -> Iterator[None]:
     """Keep the other runs of this machine out: a lab that is being made is not to be taken for one that was left.
 
     Two mounts at the same time may also choose the same free loop device, and then one of them fails.
@@ -76,6 +91,12 @@ def _one_at_a_time() -> Iterator[None]:
     with open(os.path.join(tempfile.gettempdir(), f"{PREFIX[:-1]}.lock"), "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def mount_image(image: str | os.PathLike[str], place: str | os.PathLike[str], *options: str) -> None:
+    """Mount a file that holds a filesystem, by a loop device that goes with it."""
+    with one_at_a_time():
+        run("mount", "-o", ",".join(("loop", *options)), image, place)
 
 
 def _clear_stale() -> None:
@@ -92,7 +113,7 @@ class Lab:
     """A folder with images and their mount points; use it as a context."""
 
     def __enter__(self) -> Lab:
-        with _one_at_a_time():
+        with one_at_a_time():
             _clear_stale()
             self.folder = pathlib.Path(tempfile.mkdtemp(prefix=PREFIX))
             self.folder.chmod(0o755)
@@ -120,7 +141,7 @@ class Lab:
             yield mounted
         finally:
             _unmount(mounted)
-            run("umount", mounted)
+            unmount(mounted)
             mounted.with_suffix(".img").unlink()
 
     def _mount(self, fstype: str, size: int) -> pathlib.Path:
@@ -131,8 +152,7 @@ class Lab:
             file.truncate(size)
         run(*_MAKE[fstype], image)
         mounted.mkdir()
-        with _one_at_a_time():
-            run("mount", "-o", "loop", image, mounted)
+        mount_image(image, mounted)
         return mounted
 
     @contextlib.contextmanager

@@ -37,11 +37,15 @@ def host(tmp_path):
     return Host(tmp_path)
 
 
+WRITERS: list[subprocess.Popen[bytes]] = []
+
+
 def is_frozen(folder):
-    """Say whether the filesystem of a folder takes no write."""
-    trial = subprocess.Popen(["touch", folder / "trial"])
+    """Say whether the filesystem of a folder takes no write. A writer that hangs goes on once it is thawed."""
+    writer = subprocess.Popen(["touch", folder / "trial"])
+    WRITERS.append(writer)
     try:
-        trial.wait(3)
+        writer.wait(3)
         return False
     except subprocess.TimeoutExpired:
         return True
@@ -60,6 +64,8 @@ def frozen(lab, host):
             yield host
         finally:
             subprocess.run(["fsfreeze", "--unfreeze", disk], capture_output=True, timeout=60, check=False)
+            while WRITERS:
+                WRITERS.pop().wait(60)
 
 
 def test_a_frozen_filesystem_is_taken_and_thawed(frozen):

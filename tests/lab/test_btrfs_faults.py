@@ -22,7 +22,7 @@ from ansible_collections.restorepoint.core.plugins.module_utils.backends.stored 
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.stored.store import Store
 from ansible_collections.restorepoint.core.tests.lab import driver, faults
 from ansible_collections.restorepoint.core.tests.lab.driver import Failed
-from ansible_collections.restorepoint.core.tests.lab.filesystems import mounts_below, run
+from ansible_collections.restorepoint.core.tests.lab.filesystems import mounts_below, run, unmount
 from ansible_collections.restorepoint.core.tests.lab.test_btrfs_mounted import Mounted
 from ansible_collections.restorepoint.core.tests.lab.volumes import Volumes, create, picture, uuid
 
@@ -273,7 +273,7 @@ def test_killed_while_a_mounted_default_subvolume_is_returned_the_next_run_compl
                 assert not [each for each in os.listdir(top) if each.startswith(".restorepoint")], at
             finally:
                 for place in mounts_below(volumes.folder):
-                    run("umount", place)
+                    unmount(place)
         at += 1
 
 

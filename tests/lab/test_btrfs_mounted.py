@@ -13,7 +13,7 @@ import pytest
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.btrfs import backend, toplevel
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.stored import subvolume
 from ansible_collections.restorepoint.core.tests.lab.driver import Failed
-from ansible_collections.restorepoint.core.tests.lab.filesystems import mounts_below, run
+from ansible_collections.restorepoint.core.tests.lab.filesystems import mounts_below, run, unmount
 from ansible_collections.restorepoint.core.tests.lab.volumes import Volumes, create, picture
 
 
@@ -38,7 +38,7 @@ class Mounted(Volumes):
         run("mount", "-o", options, self.device, self.target)
 
     def remount(self, options="subvol=@"):
-        run("umount", self.target)
+        unmount(self.target)
         self.mount(options)
 
 
@@ -53,7 +53,7 @@ def mounted(lab, tmp_path):
             yield volumes
         finally:
             for place in mounts_below(tmp_path):
-                run("umount", place)
+                unmount(place)
         # Of other filesystems it may well be mounted: tests run side by side.
         assert hidden not in mounts_below("/run/restorepoint"), "the top level stays mounted"
 
@@ -194,7 +194,7 @@ def test_the_top_level_of_a_filesystem_holds_every_store_and_so_is_refused(lab, 
             # By its path in the filesystem every store lies inside the top level.
             assert "the store lies inside the subvolume" in str(volumes.refused(subvolume=[top]))
         finally:
-            run("umount", store)
+            unmount(store)
 
 
 def test_a_top_level_that_a_killed_run_left_mounted_is_used_and_unmounted(mounted):

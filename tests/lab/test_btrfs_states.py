@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.btrfs import backend
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.stored import subvolume
 from ansible_collections.restorepoint.core.tests.lab.driver import Failed
-from ansible_collections.restorepoint.core.tests.lab.filesystems import run
+from ansible_collections.restorepoint.core.tests.lab.filesystems import run, unmount
 from ansible_collections.restorepoint.core.tests.lab.volumes import Volumes, create, picture, uuid
 
 
@@ -411,7 +411,7 @@ def test_a_process_that_uses_it_and_a_mount_by_subvolid_stand_in_the_way(volumes
         refused = volumes.refused(result["aside"]["name"], "absent")
         assert f"is in use: it is mounted at {tmp_path}" in refused.reasons[0]
     finally:
-        run("umount", tmp_path)
+        unmount(tmp_path)
     volumes.call(result["aside"]["name"], "absent")
 
 

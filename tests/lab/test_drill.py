@@ -18,7 +18,7 @@ import yaml
 from ansible_collections.restorepoint.core.plugins.module_utils.agent import cli, opened, scratch, state
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import RestorePointError
 from ansible_collections.restorepoint.core.tests.lab import faults, volumes
-from ansible_collections.restorepoint.core.tests.lab.filesystems import mounts_below, run
+from ansible_collections.restorepoint.core.tests.lab.filesystems import mount_image, mounts_below, run, unmount
 from ansible_collections.restorepoint.core.tests.lab.test_monitoring import CHECKOUT, RULES, told, tools
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.agent.test_agent import TOOL, Host
 
@@ -134,12 +134,12 @@ def image(request, lab, tmp_path):
     run(f"mkfs.{request.param}", "-q", path)
     folder = tmp_path / "filling"
     folder.mkdir()
-    run("mount", "-o", "loop", path, folder)
+    mount_image(path, folder)
     try:
         (folder / "program").write_text("#!/bin/sh\n")
         (folder / "program").chmod(0o4755)
     finally:
-        run("umount", folder)
+        unmount(folder)
     return path, request.param
 
 

@@ -18,7 +18,7 @@ import time
 
 import pytest
 
-from ansible_collections.restorepoint.core.tests.lab.filesystems import run
+from ansible_collections.restorepoint.core.tests.lab.filesystems import mount_image, run, unmount
 
 FULL = os.environ.get("RP_LAB_FULL") == "1"
 FILES, IN_ONE = (1_000_000, 200_000) if FULL else (100_000, 40_000)
@@ -62,7 +62,7 @@ def many(lab):
         file.truncate((24 if FULL else 8) << 30)
     run("mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-N", str(int(FILES * 3.3)), "-E", "lazy_itable_init=1", image)
     mounted.mkdir()
-    run("mount", "-o", "loop,noatime", image, mounted)
+    mount_image(image, mounted, "noatime")
     try:
         target = mounted / "target"
         target.mkdir()
@@ -71,7 +71,7 @@ def many(lab):
             fill(target / f"{number % 20}" / f"{number}", IN_EACH)
         yield pathlib.Path(mounted)
     finally:
-        run("umount", mounted)
+        unmount(mounted)
         image.unlink()
 
 

@@ -23,7 +23,7 @@ import pytest
 from ansible_collections.restorepoint.core.plugins.module_utils.bridge import hostpath as hostpath_bridge
 from ansible_collections.restorepoint.core.plugins.module_utils.bridge import module as module_bridge
 from ansible_collections.restorepoint.core.tests.lab.driver import Failed, call, info
-from ansible_collections.restorepoint.core.tests.lab.filesystems import run
+from ansible_collections.restorepoint.core.tests.lab.filesystems import run, unmount
 from ansible_collections.restorepoint.core.tests.lab.likeness import assert_same, snapshot_of
 
 DAY = 86_400
@@ -545,7 +545,7 @@ def mounted(*arguments):
     try:
         yield
     finally:
-        run("umount", arguments[-1])
+        unmount(arguments[-1])
 
 
 def test_a_mount_point_cannot_be_returned_but_parts_of_it_can(lab):

@@ -20,6 +20,7 @@ import textwrap
 import pytest
 
 from ansible_collections.restorepoint.core.plugins.module_utils.users import find_users
+from ansible_collections.restorepoint.core.tests.lab.filesystems import one_at_a_time
 
 
 def lacking(what):
@@ -66,7 +67,8 @@ def process(code, data, work, own_namespace=True):
 @contextlib.contextmanager
 def mounted(*arguments):
     """Mount something in our own namespace; the last argument is where."""
-    subprocess.run(["mount", *map(str, arguments)], check=True)
+    with one_at_a_time():
+        subprocess.run(["mount", *map(str, arguments)], check=True)
     try:
         yield
     finally:
