@@ -4,7 +4,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # Starts the test server of Proxmox VE, and plays the modules and the collection's playbooks against it.
-set -eu
+set -euo pipefail
 
 server="${OUTPUT_DIR}/pve-server.json"
 PYTHONPATH="${ANSIBLE_COLLECTIONS_PATH%%:*}${PYTHONPATH:+:${PYTHONPATH}}" \
@@ -24,6 +24,19 @@ value() {
 }
 play() {
     ansible-playbook -i localhost, -e 'ansible_python_interpreter={{ ansible_playbook_python }}' "$@"
+}
+# All of what is piped in is read, or who prints it would fail with a broken pipe.
+says() {
+    if [ "$(grep -c -- "$1")" = 0 ]; then
+        echo "not said: $1"
+        exit 1
+    fi
+}
+lacks() {
+    if [ "$(grep -c -- "$1")" -gt 0 ]; then
+        echo "said after all: $1"
+        exit 1
+    fi
 }
 fails() {
     if "$@" >"${OUTPUT_DIR}/failed.log" 2>&1; then
@@ -50,19 +63,19 @@ for mode in --check "" ""; do
     play restorepoint.core.pve_take_restore_point -e "${running}" ${mode} "$@" | tee "${OUTPUT_DIR}/take.log"
 done
 grep -q 'changed=0' "${OUTPUT_DIR}/take.log"
-tool guest 104 | grep -q pre-maintenance
-play restorepoint.core.pve_list_snapshots -e pve_vmids=100,200 "$@" | grep -q 'pre-maintenance'
+tool guest 104 | says pre-maintenance
+play restorepoint.core.pve_list_snapshots -e pve_vmids=100,200 "$@" | says 'pre-maintenance'
 play restorepoint.core.pve_list_snapshots -e pve_older_than=30 "$@"
-play restorepoint.core.pve_remove_old_snapshots -e pve_days=30 -e 'pve_match=*' --check "$@" | grep -q 'changed=0'
-play restorepoint.core.pve_remove_old_snapshots -e pve_days=30 -e 'pve_match=*' "$@" | grep -q 'changed=0'
+play restorepoint.core.pve_remove_old_snapshots -e pve_days=30 -e 'pve_match=*' --check "$@" | says 'changed=0'
+play restorepoint.core.pve_remove_old_snapshots -e pve_days=30 -e 'pve_match=*' "$@" | says 'changed=0'
 fails play restorepoint.core.pve_remove_old_snapshots
 tool write 101 now
 play restorepoint.core.pve_roll_back_guest -e pve_vmid=101 -e restore_point=pre-maintenance -e pve_once=job-1 "$@"
-! tool guest 101 | grep -q '"now"'
+tool guest 101 | lacks '"now"'
 tool write 101 later
 play restorepoint.core.pve_roll_back_guest -e pve_vmid=101 -e restore_point=pre-maintenance -e pve_once=job-1 "$@" \
-    | grep -q 'changed=0'
-tool guest 101 | grep -q '"later"'
+    | says 'changed=0'
+tool guest 101 | says '"later"'
 for point in one two three; do
     play restorepoint.core.pve_take_restore_point -e "restore_point=nightly-${point}" -e pve_owner=nightly \
         -e pve_vmids=101,202 "$@"
@@ -72,8 +85,8 @@ for mode in --check "" ""; do
         | tee "${OUTPUT_DIR}/prune.log"
 done
 grep -q 'changed=0' "${OUTPUT_DIR}/prune.log"
-tool guest 202 | grep -q nightly-three
-! tool guest 202 | grep -q nightly-one
+tool guest 202 | says nightly-three
+tool guest 202 | lacks nightly-one
 
 # On the nodes themselves, through pvesh: no credential at all.
 nodes="${OUTPUT_DIR}/nodes.json"
@@ -84,7 +97,7 @@ for mode in --check "" ""; do
         ${mode} "$@" | tee "${OUTPUT_DIR}/nodes.log"
 done
 grep -c 'changed=0 ' "${OUTPUT_DIR}/nodes.log" | grep -qx 2
-tool guest 104 | grep -q on-nodes
+tool guest 104 | says on-nodes
 
 # Secrets are in no log, result, diff or exception, however much is printed.
 secrets="${OUTPUT_DIR}/secrets.log"
