@@ -169,9 +169,13 @@ class Making:
         elif change.verb == core.CLONE:
             self._create_clone(change)
 
+    def _metadata(self, claim: str) -> dict[str, Any]:
+        last = max(map(objects.number_of, self._facts.snapshots.get(claim, ())), default=0)
+        return self._meta.metadata(claim, self._run, last + 1)
+
     def _create(self, change: Change) -> None:
         claim = _claim(change)
-        meta = self._meta.metadata(claim, self._run)
+        meta = self._metadata(claim)
         called = self._object_name(claim, change.name)
         body = objects.volume_snapshot(called, claim, str(self._chosen(claim).name), meta)
         words = f"snapshot {change.name!r} of {change.target}"
@@ -191,7 +195,7 @@ class Making:
         )
         called = self._object_name(claim, change.name)
         name = f"{self._facts.namespace}-{called}-{self._run[:6]}"[-253:].lstrip("-.")
-        meta = self._meta.metadata(claim, self._run)
+        meta = self._metadata(claim)
         content, snapshot = objects.imported(called, self._facts.namespace, name, what, meta, self._run)
         words = f"snapshot {change.name!r} of {change.target}"
         made = self._operations.create(f"import {options.import_handle!r} as {words}", api.CONTENTS, content)
@@ -243,7 +247,7 @@ class Making:
     def _take_group(self) -> dict[str, Outcome]:
         claims = [_claim(change) for change in self._group_changes]
         name = self._group_changes[0].name
-        meta = {key: dict(value) for key, value in self._meta.metadata(claims[0], self._run).items()}
+        meta = {key: dict(value) for key, value in self._metadata(claims[0]).items()}
         called = f"{name}-{set_id(claims)}"
         taken = {objects.group_of(item) for items in self._facts.snapshots.values() for item in items}
         if called in taken:
@@ -257,7 +261,7 @@ class Making:
         for change in self._group_changes:
             claim = _claim(change)
             attempt = f"label snapshot {change.name!r} of {change.target}"
-            body = {"metadata": self._meta.metadata(claim, self._run)}
+            body = {"metadata": self._metadata(claim)}
             item = self._operations.patch(attempt, api.SNAPSHOTS, members[claim]["metadata"]["name"], body)
             snapshot = objects.as_snapshot(change.target, item, change.name)
             outcomes[change.target] = {

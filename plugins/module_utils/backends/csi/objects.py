@@ -30,6 +30,8 @@ CLAIM = PREFIX + "claim"
 POLICY = PREFIX + "policy"
 DESCRIPTION = PREFIX + "description"
 LABELS = PREFIX + "labels"
+#: Its number among those of its claim: Kubernetes tells when a snapshot was cut in whole seconds only.
+NUMBER = PREFIX + "number"
 #: On a claim: of which snapshot object it is a clone.
 CLONE_OF = PREFIX + "clone-of"
 #: The finalizer of the snapshot controller on a claim of which a snapshot is being taken.
@@ -39,6 +41,7 @@ DEFAULT_GROUP_CLASS = "groupsnapshot.storage.kubernetes.io/is-default-class"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 _OBJECT = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 _KEY = re.compile(r"([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+_NUMBER = re.compile(r"[1-9][0-9]{0,17}")
 _VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
 _QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))([eE][+-]?\d+|[KMGTPE]i|[numkMGTPE]|)")
 _SUFFIXES: dict[str, Decimal] = {
@@ -114,9 +117,9 @@ class Meta:
     object_labels: Mapping[str, str]
     object_annotations: Mapping[str, str]
 
-    def metadata(self, claim: str, run: str) -> dict[str, Any]:
-        """Return labels and annotations for the snapshot of a claim."""
-        annotations = {CLAIM: claim, RUN: run, **self.object_annotations}
+    def metadata(self, claim: str, run: str, number: int) -> dict[str, Any]:
+        """Return labels and annotations for the snapshot of a claim, which is the ``number``-th of it."""
+        annotations = {CLAIM: claim, RUN: run, NUMBER: str(number), **self.object_annotations}
         if self.policy is not None:
             annotations[POLICY] = self.policy
         if self.description:
@@ -271,6 +274,12 @@ def created(item: Mapping[str, Any]) -> int:
     return parse_timestamp(str(moment)) if moment else 0
 
 
+def number_of(snapshot: Mapping[str, Any]) -> int:
+    """Return a snapshot's number among those of its claim; 0 for foreign ones, and those of before there were any."""
+    text = annotations_of(snapshot).get(NUMBER, "")
+    return int(text) if _NUMBER.fullmatch(text) else 0
+
+
 def fault_of(snapshot: Mapping[str, Any]) -> str:
     """Say why a VolumeSnapshot is not usable."""
     if snapshot["metadata"].get("deletionTimestamp"):
@@ -313,6 +322,7 @@ def as_snapshot(
         target=target,
         name=name,
         created=created(snapshot),
+        sequence=number_of(snapshot),
         owner=labels_of(snapshot).get(OWNER),
         policy=annotations.get(POLICY),
         description=annotations.get(DESCRIPTION, ""),
@@ -356,7 +366,9 @@ def by_name(snapshots: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[st
         else:
             foreign.append(snapshot)
     for each in found.values():
-        each.sort(key=lambda item: (is_ready(item), created(item), item["metadata"]["name"]), reverse=True)
+        each.sort(
+            key=lambda item: (is_ready(item), created(item), number_of(item), item["metadata"]["name"]), reverse=True
+        )
     for snapshot in foreign:
         name = snapshot["metadata"]["name"]
         found.setdefault(f"volumesnapshot/{name}" if name in found else name, []).append(snapshot)

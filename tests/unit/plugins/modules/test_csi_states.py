@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.objects import NUMBER
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.fake_csi import (
     DRIVER,
     snapshot_class,
@@ -488,6 +489,28 @@ def test_the_keep_rules_hold_for_ones_own_snapshots_only(csi):
     foreign(csi)
     csi.done(pvc=["db"], state="pruned", owner="nightly", keep={"last": 2})
     assert csi.snapshots() == ["by-velero", "db-mine", "db-nightly-2", "db-nightly-3"]
+
+
+def test_snapshots_of_one_second_keep_the_order_in_which_they_were_taken(csi):
+    for name in ("c", "a", "b"):
+        csi.done(pvc=["db"], name=name)
+        item = csi.server.find("volumesnapshots", f"db-{name}")
+        csi.server.change(item, {"status": {"creationTime": "2026-01-01T00:00:00Z"}})
+    assert [each["name"] for each in csi.info(pvc=["db"])["snapshots"]] == ["c", "a", "b"]
+    csi.done(pvc=["db"], state="pruned", keep={"last": 1})
+    assert csi.snapshots() == ["db-b"]
+    csi.done(pvc=["db"], name="a")
+    csi.server.change(csi.server.find("volumesnapshots", "db-a"), {"status": {"creationTime": "2026-01-01T00:00:00Z"}})
+    csi.done(pvc=["db"], state="pruned", keep={"last": 1})
+    assert csi.snapshots() == ["db-a"]
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "many", "9" * 19, "\u0663"])
+def test_a_number_that_somebody_else_wrote_counts_as_none(csi, text):
+    csi.done(pvc=["db"], name="a")
+    csi.server.change(csi.server.find("volumesnapshots", "db-a"), {"metadata": {"annotations": {NUMBER: text}}})
+    csi.done(pvc=["db"], name="b")
+    assert csi.server.find("volumesnapshots", "db-b")["metadata"]["annotations"][NUMBER] == "1"
 
 
 # rolled_back
