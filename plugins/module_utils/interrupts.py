@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -50,6 +51,34 @@ class Interrupts:
         if not self._depth and self._waiting is not None:
             number, self._waiting = self._waiting, None
             _interrupt(number)
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+    """Let signals that Python handles, whoever handles them, wait until the end of the block.
+
+    For a few steps of which none may be missing: a program that has been started, but is not known yet, could be stopped
+    by nobody. Does nothing in another than the main thread, which no signal interrupts.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        for number, handler in handlers.items():
+            if callable(handler):
+                signal.signal(number, lambda number, _frame: came.append(number))
+        yield
+    finally:
+        # None may come while they are brought back: it would leave some of them as they are now.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        for number, handler in handlers.items():
+            if callable(handler):
+                signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number in came:
+            signal.raise_signal(number)
 
 
 def _interrupt(number: int) -> NoReturn:

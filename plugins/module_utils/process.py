@@ -23,6 +23,7 @@ from collections.abc import Container, Mapping, Sequence
 from typing import IO, Callable, NamedTuple
 
 from .core.errors import ToolError
+from .interrupts import deferred
 
 #: Where system programs lie that the PATH of an ordinary user, or of a non-interactive login, may leave out.
 SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
@@ -87,22 +88,24 @@ def run(
     program = find_program(argv[0])
     if program is None:
         raise ToolError(attempt, f"the program {argv[0]} is not there", f"install {argv[0]}, and try again")
-    try:
-        # Modules have run_command for this; the agent, which is no module, needs it as well.
-        process = subprocess.Popen(  # pylint: disable=ansible-bad-function
-            [program, *argv[1:]],
-            stdin=subprocess.PIPE if input is not None else keep[-1] if keep else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            pass_fds=keep if input is not None else keep[:-1],
-            env=environment(only_environment),
-            start_new_session=True,
-        )
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ToolError(attempt, f"`{shown(argv)}` could not be started: {reason}", remedy) from error
-    conversation = _Conversation(process, (input or "").encode("utf-8", "surrogateescape"), stderr_bytes)
-    with conversation:
+    with contextlib.ExitStack() as stack:
+        with deferred():
+            try:
+                # Modules have run_command for this; the agent, which is no module, needs it as well.
+                process = subprocess.Popen(  # pylint: disable=ansible-bad-function
+                    [program, *argv[1:]],
+                    stdin=subprocess.PIPE if input is not None else keep[-1] if keep else subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    pass_fds=keep if input is not None else keep[:-1],
+                    env=environment(only_environment),
+                    start_new_session=True,
+                )
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or error
+                raise ToolError(attempt, f"`{shown(argv)}` could not be started: {reason}", remedy) from error
+            pending = (input or "").encode("utf-8", "surrogateescape")
+            conversation = stack.enter_context(_Conversation(process, pending, stderr_bytes))
         trouble = conversation.hold(timeout)
     if trouble is None and process.returncode not in ok:
         trouble = ending(process.returncode)

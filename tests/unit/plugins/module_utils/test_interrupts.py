@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import signal
+import threading
 
 import pytest
 
-from ansible_collections.restorepoint.core.plugins.module_utils.interrupts import SIGNALS, Interrupts
+from ansible_collections.restorepoint.core.plugins.module_utils.interrupts import SIGNALS, Interrupts, deferred
 
 
 @pytest.fixture
@@ -93,3 +94,64 @@ def test_a_run_under_nohup_goes_on_after_a_hangup(interrupts):
     Interrupts().install()
     signal.raise_signal(signal.SIGHUP)
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_an_interrupt_is_deferred_whoever_handles_it(interrupts, number):
+    done = []
+
+    def start():
+        with deferred():
+            signal.raise_signal(number)
+            done.append("started")
+        done.append("never reached")
+
+    handlers = [signal.getsignal(each) for each in SIGNALS]
+    with pytest.raises(KeyboardInterrupt, match=number.name):
+        start()
+    assert done == ["started"]
+    assert [signal.getsignal(each) for each in SIGNALS] == handlers
+
+
+def test_a_deferred_interrupt_is_not_lost_in_an_error(interrupts):
+    def fail():
+        with deferred():
+            signal.raise_signal(signal.SIGTERM)
+            raise ValueError
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+
+
+def test_a_deferred_interrupt_goes_on_waiting_while_something_counts(interrupts):
+    done = []
+
+    def count():
+        with interrupts.held():
+            with deferred():
+                signal.raise_signal(signal.SIGHUP)
+            done.append("counted")
+
+    with pytest.raises(KeyboardInterrupt, match="SIGHUP"):
+        count()
+    assert done == ["counted"]
+
+
+def test_signals_that_are_ignored_stay_ignored_while_others_are_deferred(interrupts):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with deferred():
+        signal.raise_signal(signal.SIGHUP)
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
+def test_in_another_thread_nothing_is_deferred():
+    done = []
+
+    def act():
+        with deferred():
+            done.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=act)
+    thread.start()
+    thread.join()
+    assert done == [signal.getsignal(signal.SIGINT)]

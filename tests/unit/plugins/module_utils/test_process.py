@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -180,6 +181,21 @@ def test_an_interruption_stops_the_program(tmp_path):
         python(code, str(note))
     thread.join()
     assert not is_running(int(note.read_text()))
+
+
+def test_an_interruption_while_a_program_is_being_started_stops_it(tmp_path, monkeypatch):
+    started = []
+
+    class Interrupted(subprocess.Popen):
+        def __init__(self, *arguments, **options):
+            super().__init__(*arguments, **options)
+            started.append(self.pid)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(process.subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        python("import time; time.sleep(60)")
+    assert not is_running(*started)
 
 
 def test_no_open_file_is_left_behind():
