@@ -34,7 +34,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from environments import CACHE, CHECKOUT, WEEK, behind, locked
@@ -43,7 +43,8 @@ RECIPE = CHECKOUT / "tools" / "uml"
 GUEST_IP, HOST_IP = "10.99.0.2", "10.99.0.1"
 DISKS = 4
 DISK_BYTES = 2 << 30
-BOOT_SECONDS = 150.0
+#: Takes some 15 s, and many times that on a machine that is busy with other things: no more than a bound.
+BOOT_SECONDS = 600.0
 #: The roots there are, and what the kernel is told of each. The first is the image as it was built; of the others, each
 #: guest gets a copy on its first disk (tools/uml/lay_root.sh).
 ROOTS = {
@@ -58,7 +59,7 @@ ROOT_DISK_BYTES = 8 << 30
 QUICKER = r"""
 mkdir -p /run/udev/rules.d && cd /run/udev/rules.d && : > 69-vdev.rules
 echo 'SUBSYSTEM=="block", KERNEL=="ubd*|dm-*", OPTIONS:="nowatch"' > 61-nowatch.rules
-udevadm control --reload && udevadm trigger --subsystem-match=block && udevadm settle
+udevadm control --reload && udevadm trigger --subsystem-match=block && udevadm settle --timeout=240
 sed -i -E 's/^(\s*)#? ?(backup|archive|notify_dbus) = 1$/\1\2 = 0/; s/^(\s*)#? ?(reserved_memory) = 8192$/\1\2 = 64/' \
     /etc/lvm/lvm.conf
 """
@@ -238,9 +239,12 @@ class Guest:
         """Shut it down in order."""
         if self.is_running():
             self.parts = built()
-            with contextlib.suppress(subprocess.SubprocessError):
-                subprocess.run(self.ssh("poweroff"), timeout=20, check=False, capture_output=True)
-            self._wait_for_end(20)
+            # What ends with the network may never be told of its end; services have 90 s to stop.
+            nothing = subprocess.DEVNULL
+            asking = subprocess.Popen(self.ssh("poweroff"), stdin=nothing, stdout=nothing, stderr=nothing)
+            _wait(180, lambda: not self.is_running())
+            asking.kill()
+            asking.wait()
         self._halt()
 
     def power_cut(self) -> None:
@@ -264,7 +268,7 @@ class Guest:
             "StrictHostKeyChecking": "no",
             "UserKnownHostsFile": "/dev/null",
             "LogLevel": "ERROR",
-            "ConnectTimeout": "5",
+            "ConnectTimeout": "60",  # one that is gone is told of at once; one that is busy may take its time
             "ProxyCommand": f"ip netns exec {self.namespace} nc %h %p",
         }
         words = [word for option, value in options.items() for word in ("-o", f"{option}={value}")]
@@ -272,7 +276,7 @@ class Guest:
 
     def variables(self) -> dict[str, Any]:
         """Return Ansible's variables of this host."""
-        shared = "-o ControlMaster=auto -o ControlPersist=60 -o ConnectTimeout=10"
+        shared = "-o ControlMaster=auto -o ControlPersist=60"
         proxy = f"-o ProxyCommand='ip netns exec {self.namespace} nc %h %p'"
         return {
             "ansible_host": GUEST_IP,
@@ -281,6 +285,7 @@ class Guest:
             "ansible_ssh_private_key_file": str(self.parts / "key"),
             "ansible_ssh_common_args": f"-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null {proxy} {shared}",
             "ansible_ssh_pipelining": True,
+            "ansible_ssh_timeout": 60,
             "ansible_control_path": f"/tmp/rp-guest-{self.name}-%%h",
         }
 
@@ -327,7 +332,7 @@ class Guest:
         deadline = time.monotonic() + BOOT_SECONDS
         while time.monotonic() < deadline and process.poll() is None:
             if self._answers():
-                subprocess.run(self.ssh("bash -eu"), input=QUICKER, text=True, timeout=60, check=True, env=settings())
+                subprocess.run(self.ssh("bash -eu"), input=QUICKER, text=True, timeout=300, check=True, env=settings())
                 return
             time.sleep(0.5)
         self._give_up("boot it: ssh does not answer")
@@ -362,23 +367,38 @@ class Guest:
 
     def _answers(self) -> bool:
         try:
-            done = subprocess.run(self.ssh("true"), timeout=15, check=False, capture_output=True, env=settings())
+            done = subprocess.run(self.ssh("true"), timeout=60, check=False, capture_output=True, env=settings())
         except subprocess.TimeoutExpired:
             return False
         return done.returncode == 0
 
-    def _wait_for_end(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while self.is_running() and time.monotonic() < deadline:
-            time.sleep(0.1)
-
     def _halt(self) -> None:
         """End its processes at once: it has its own process group, which its helpers are in as well."""
         if self.is_running():
+            group = int(self._pid_file.read_text())
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(int(self._pid_file.read_text()), signal.SIGKILL)
-            self._wait_for_end(10)
+                os.killpg(group, signal.SIGKILL)
+            _wait(120, lambda: not _lives(group))
         self._pid_file.unlink(missing_ok=True)
+
+
+def _wait(seconds: float, over: Callable[[], bool]) -> None:
+    """Wait until something is over, for so long at most."""
+    deadline = time.monotonic() + seconds
+    while not over() and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def _lives(group: int) -> bool:
+    """Say whether a process of a group has not ended. One that is ending has no command line any more, and still holds
+    its memory, the locks of its disks, and its end of the network.
+    """
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError):
+            state, _parent, its = stat.read_text(errors="replace").rpartition(")")[2].split()[:3]
+            if int(its) == group and state not in ("Z", "X"):
+                return True
+    return False
 
 
 def end_all() -> None:

@@ -46,10 +46,11 @@ SHIMS = "/usr/local/sbin"
 #: pool where other tests have set up its services.
 _AFTER_BOOT = """
 modprobe zfs
-timeout 120 systemctl is-system-running --wait > /dev/null || true
+timeout 600 systemctl is-system-running --wait > /dev/null || true
 zpool list rp > /dev/null 2>&1 || zpool import -d /dev rp
 zfs mount -a
 vgchange -qq -ay vg0
+udevadm settle
 mount /dev/vg0/data /mnt/data
 """
 #: All there is in a folder: kinds, modes, owners, links, sizes, times where they are asked for, and every byte.
@@ -117,7 +118,7 @@ class Fleet:
     def build(self) -> None:
         """Make all targets, with content."""
         self.kubeconfig = str(self.cluster.through(self.proxy))
-        self.guest.script(VOLUME_AND_DATASET, timeout=300)
+        self.guest.script(VOLUME_AND_DATASET)
         create(self.btrfs.folder / "data")
         (self.plain.folder / "data").mkdir()
         for name in CLAIMS:
@@ -155,9 +156,7 @@ class Fleet:
     def inventory(self) -> dict[str, Any]:
         local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "ansible_become": False}
         reached = {**self.guest.guest.variables(), "ansible_become": False}
-        # One that is gone is told of at once; one that is busy may take its time to answer.
-        reached.update(ansible_control_path=str(self.folder / "ssh-%%h"), ansible_ssh_timeout=60)
-        reached["ansible_ssh_common_args"] = reached["ansible_ssh_common_args"].replace("-o ConnectTimeout=10", "")
+        reached["ansible_control_path"] = str(self.folder / "ssh-%%h")
         tool = f"{self.pve.server.described()['programs']['pve1']}/pve-test-server"
         hosts: dict[str, Any] = {}
         for host, folders in self.folders().items():
@@ -189,7 +188,7 @@ class Fleet:
     def _unpack(self, host: str, folder: str, packed: bytes) -> None:
         command = f"cd {folder} && find . -mindepth 1 -delete && tar -xp && sync -f ."
         words = self.guest.guest.ssh(command) if host == "storage" else ["sh", "-c", command]
-        subprocess.run(words, input=packed, check=True, timeout=120)
+        subprocess.run(words, input=packed, check=True, timeout=600)
 
     def pictures(self) -> dict[str, str]:
         """Return all that is there of each target, in words."""
@@ -255,7 +254,7 @@ class Fleet:
     def storage_boots(self) -> None:
         """Boot the guest again, with what it would find in its /etc/fstab."""
         self.guest.boot()
-        self.guest.script(_AFTER_BOOT, timeout=300)
+        self.guest.script(_AFTER_BOOT, timeout=900)
 
     # -- plays ---------------------------------------------------------------------------------------------------------
 
@@ -293,8 +292,8 @@ class Held:
         """Let it go on, and wait until that process has ended."""
         caller = self.came()
         self.guest.run("touch", f"{self.folder}/go")
-        self.guest.script(f"while [ -e /proc/{caller} ]; do sleep 0.2; done", timeout=300)
+        self.guest.script(f"while [ -e /proc/{caller} ]; do sleep 0.2; done")
 
 
 def _printed(*words: str) -> str:
-    return subprocess.run(words, check=True, capture_output=True, text=True, timeout=120).stdout
+    return subprocess.run(words, check=True, capture_output=True, text=True, timeout=600).stdout

@@ -29,7 +29,7 @@ class Storage:
         done = self.guest.run("bash", "-c", _EMPTY, check=False).split()
         if done != ["0", "1", "0"]:
             self.guest.clear_disks()
-            self.guest.script(f"pvcreate -qy /dev/ubdb && vgcreate -q {VG} /dev/ubdb", timeout=120)
+            self.guest.script(f"pvcreate -qy /dev/ubdb && vgcreate -q {VG} /dev/ubdb")
 
     def thick(self, name: str, megabytes: int = 64, filesystem: str | None = "ext4") -> str:
         """Make a thick volume with a filesystem; return vg/lv."""

@@ -58,8 +58,12 @@ mount /dev/vg0/data /mnt/data
 """
 _SHIM = """#!/bin/sh
 # Counts its calls, and kills the module that calls it before or after one of them. A fork is slow here: builtins only.
+# Of several at once each takes a number of its own: that of the first file which is not there yet.
 read -r count < {folder}/count
 count=$((count + 1))
+set -C
+until true 2>/dev/null > {folder}/call.$count; do count=$((count + 1)); done
+set +C
 echo $count > {folder}/count
 echo "$count ${{0##*/}} $*" >> {folder}/log
 if [ $count -ne {at} ]; then exec {program} "$@"; fi
@@ -94,6 +98,10 @@ for n in $(dmsetup ls | grep -o '^vg[0-9]-[^ ]*'); do dmsetup resume "$n" || tru
 _UDEV = r"""
 sed -i -E 's/^(\s*)#? ?(udev_sync|udev_rules) = {old}$/\1\2 = {new}/' /etc/lvm/lvm.conf
 """
+
+
+#: How long anything in the guest may take, in seconds: many times what it takes on a machine with nothing else to do.
+PATIENCE = 600.0
 
 
 class ProgramFailed(RuntimeError):
@@ -170,11 +178,11 @@ class Machine:
             # As Ansible itself sends it: its own __init__.py wants what only a control node has.
             tar.addfile(tarfile.TarInfo("ansible/__init__.py"))
         unpack = f"rm -rf {LIBRARY} && mkdir -p {LIBRARY} && tar -x -C {LIBRARY}"
-        subprocess.run(self.guest.ssh(unpack), input=archive.getvalue(), check=True, timeout=120)
+        subprocess.run(self.guest.ssh(unpack), input=archive.getvalue(), check=True, timeout=PATIENCE)
 
     # -- what runs in it -----------------------------------------------------------------------------------------------
 
-    def _ask(self, seconds: float = 300, **request: Any) -> dict[str, Any]:
+    def _ask(self, seconds: float = PATIENCE + 60, **request: Any) -> dict[str, Any]:
         assert self._server is not None
         assert self._server.stdin is not None
         assert self._server.stdout is not None
@@ -191,7 +199,7 @@ class Machine:
         """Run a module; raise Failed where it fails."""
         return judged(self._ask(call=module, arguments=arguments(options, check_mode, diff))["out"])
 
-    def run(self, *words: str, input: str | None = None, check: bool = True, timeout: float = 120) -> str:  # noqa: A002
+    def run(self, *words: str, input: str | None = None, check: bool = True, timeout: float = PATIENCE) -> str:  # noqa: A002
         """Run a program, and return what it printed to stdout. Raises ProgramFailed, unless ``check`` is off."""
         answer = self._ask(seconds=timeout + 60, run=list(words), input=input, timeout=timeout)
         if check and answer["rc"] != 0:
@@ -202,7 +210,7 @@ class Machine:
         """Say whether a program ends with code 0."""
         return bool(self._ask(run=list(words))["rc"] == 0)
 
-    def script(self, text: str, timeout: float = 120) -> str:
+    def script(self, text: str, timeout: float = PATIENCE) -> str:
         """Run a bash script that ends at the first failure; return what it printed."""
         return self.run("bash", "-euo", "pipefail", "-c", text, timeout=timeout)
 
@@ -221,7 +229,8 @@ class Machine:
         self.script(_UDEV.format(old=1, new=0) + "udevadm control --stop-exec-queue")
         yield
         # One that is started anew has forgotten what has been waiting.
-        self.script(_UDEV.format(old=0, new=1) + "systemctl restart systemd-udevd; udevadm trigger -s block")
+        again = "systemctl restart systemd-udevd; udevadm trigger -s block; udevadm settle --timeout=500"
+        self.script(_UDEV.format(old=0, new=1) + again)
 
     def write(self, path: str, content: str, mode: int = 0o644) -> None:
         """Write a file, through to the disk."""
@@ -238,7 +247,25 @@ class Machine:
         """Say whether there is anything of that name."""
         return bool(self._ask(exists=path)["exists"])
 
-    def until(self, path: str, lines: int = 0, timeout: float = 600) -> str:
+    def device(self, path: str) -> str:
+        """Wait until there is a device of that name, and udev has done with it; return the name.
+
+        ZFS makes the devices of volumes after `zfs` has ended: before that, udev has nothing to wait for.
+        """
+        self.script(f"until [ -b {path} ]; do sleep 0.1; done; udevadm settle")
+        return path
+
+    @contextlib.contextmanager
+    def user(self, place: str = "/", opens: str = "/dev/null") -> Iterator[None]:
+        """Have a process ``sleep`` that works in a folder and has a file open, from when it does until it has ended."""
+        begin = f"cd {place}; sleep 3600 < {opens} > /dev/null 2>&1 & echo $!; "
+        pid = self.script(f"{begin} until grep -qx sleep /proc/$!/comm; do sleep 0.1; done").strip()
+        try:
+            yield
+        finally:
+            self.script(f"kill {pid}; while [ -e /proc/{pid} ]; do sleep 0.1; done")
+
+    def until(self, path: str, lines: int = 0, timeout: float = PATIENCE) -> str:
         """Wait until there is a file of so many lines, and return it. Raises TimeoutError."""
         answer = self._ask(seconds=timeout + 60, until=path, lines=lines, timeout=timeout)
         if answer["out"] is None:
@@ -253,7 +280,7 @@ class Machine:
         answer = self._ask(start=module, arguments=arguments(options, check_mode), environment=environment)
         return int(answer["pid"])
 
-    def finished(self, process: int, timeout: float = 120) -> Result | None:
+    def finished(self, process: int, timeout: float = PATIENCE) -> Result | None:
         """Wait for a module that was started: its result, or None where it was killed. Raises Failed."""
         answer = self._ask(seconds=timeout + 60, wait=process, timeout=timeout)
         if answer["rc"] is None:

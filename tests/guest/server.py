@@ -104,7 +104,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     try:
         done = subprocess.run(
             request["run"], input=given, stdin=subprocess.DEVNULL if given is None else None, capture_output=True,
-            timeout=request.get("timeout", 120), check=False,
+            timeout=request.get("timeout", 600), check=False,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         return {"out": "", "err": str(error), "rc": -1}
@@ -121,7 +121,7 @@ def start(request: dict[str, Any]) -> dict[str, Any]:
 def wait(request: dict[str, Any]) -> dict[str, Any]:
     """Wait for what was started."""
     child = STARTED[request["wait"]]
-    code = child.wait(request.get("timeout", 120))
+    code = child.wait(request.get("timeout", 600))
     if code is None:
         return {"out": "", "rc": None}
     del STARTED[child.pid]

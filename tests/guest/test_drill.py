@@ -27,6 +27,7 @@ mkfs.ext4 -q -F /dev/vg0/thick
 zpool create -f -m /mnt/one one {1}
 zfs create one/shop
 zfs create -V 32M one/disk
+until [ -b /dev/zvol/one/disk ]; do sleep 0.1; done
 udevadm settle
 mkfs.ext4 -q -F /dev/zvol/one/disk
 mkdir -p /mnt/thin /mnt/thick /mnt/disk
@@ -65,7 +66,7 @@ def host(guest, tmp_path_factory):
     archive = tmp_path_factory.mktemp("agent") / "restorepoint.pyz"
     subprocess.run([sys.executable, CHECKOUT / "tools" / "agent.py", archive], check=True, timeout=300)
     guest.run("sh", "-c", f"base64 -d > {AGENT}", input=base64.b64encode(archive.read_bytes()).decode("ascii"))
-    guest.script(_SETUP.format(*DISKS), timeout=300)
+    guest.script(_SETUP.format(*DISKS))
     ask(guest)
     for policy in ("thin", "thick", "sets", "disk"):
         agent(guest, "run", policy)
@@ -81,7 +82,7 @@ def ask(guest, **drills):
 def agent(guest, *argv, check=True, folder=""):
     path = f"PATH={folder or '/root'}:/usr/sbin:/usr/bin:/sbin:/bin"
     command = ["env", path, "python3", AGENT, "--policies", "/root/policies.json", "--state", STATE]
-    return guest.run(*command, *argv, check=check, timeout=300)
+    return guest.run(*command, *argv, check=check)
 
 
 def drilled(guest, *names):

@@ -137,7 +137,7 @@ def test_a_step_that_fails_ends_the_run_which_tells_what_stands_and_the_next_goe
 
 def wait_until(guest, condition):
     """Wait until a condition of the shell holds."""
-    guest.script(f"for i in $(seq 500); do {condition} && exit; sleep 0.2; done; exit 1", timeout=600)
+    guest.script(f"for i in $(seq 500); do {condition} && exit; sleep 0.2; done; exit 1")
 
 
 @pytest.mark.parametrize("host", ["lvm"], indirect=True)

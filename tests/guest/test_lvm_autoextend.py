@@ -43,8 +43,8 @@ def fill(guest, place, megabytes):
 
 
 def shown_after(storage, guest, volume, size_of, size):
-    """Ask info until a size is another one, for at most a minute; return what it shows then."""
-    for _unused in range(30):
+    """Ask info until a size is another one, for ten minutes at most; return what it shows then."""
+    for _unused in range(300):
         shown = storage.info(volume)
         if size_of(shown) != size:
             break

@@ -30,7 +30,7 @@ def add_shaky_disk(guest, request):
     """Add a disk to the group that can be lost, and comes back: dmsetup's, of 512 MB."""
 
     def remove():
-        guest.run("bash", "-c", "vgremove -qffy vg0; dmsetup remove -f shaky", check=False)
+        guest.run("bash", "-c", "vgremove -qffy vg0; udevadm settle; dmsetup remove --retry -f shaky", check=False)
         assert not guest.exists("/dev/mapper/shaky")
 
     request.addfinalizer(remove)
@@ -77,7 +77,7 @@ def test_a_merge_that_the_kernel_gives_up_is_an_error_and_the_next_run_ends_well
     guest.run("lvchange", "-an", volume)
     guest.run("lvchange", "-ay", volume)
     storage.snapshot(volume, **options)
-    for _unused in range(30):
+    for _unused in range(300):
         if storage.info(volume)["volumes"][0]["merge"] is None:
             break
         guest.run("sleep", "1")
@@ -102,7 +102,7 @@ def test_a_machine_that_loses_power_in_a_merge_or_before_one_comes_back_with_the
     guest.power_cut()
     again = storage.snapshot(*volumes, **options)
     assert not again["changed"]
-    for _unused in range(60):
+    for _unused in range(300):
         if all(each["merge"] is None for each in storage.info(*volumes)["volumes"]):
             break
         guest.run("sleep", "1")

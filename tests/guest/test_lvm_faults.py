@@ -116,17 +116,17 @@ def test_who_uses_a_volume_stands_in_the_way_of_its_return_and_is_named(storage,
     storage.snapshot(*volumes, name="first")
     for lv in ("lv1", "t1"):
         storage.mount(lv)
-    guest.script("cd /mnt/t1 && (sleep 300 > /mnt/t1/log 2>&1 &) ; sleep 0.3")
-    with pytest.raises(Failed) as failure:
-        storage.snapshot(*volumes, name="first", state="rolled_back")
-    message = str(failure.value)
-    assert "vg0/lv1: it is mounted at /mnt/lv1" in message
-    assert "vg0/t1: it is mounted at /mnt/t1" in message
-    assert "(sleep) has log open" in message
-    with pytest.raises(Failed, match=r"\(sleep\) has log open"):
-        storage.snapshot(*volumes, name="first", state="rolled_back", unmount=True)
-    assert guest.succeeds("mountpoint", "-q", "/mnt/lv1")
-    guest.run("pkill", "-x", "sleep", check=False)
+    guest.write("/mnt/t1/log", "")
+    with guest.user("/mnt/t1", opens="/mnt/t1/log"):
+        with pytest.raises(Failed) as failure:
+            storage.snapshot(*volumes, name="first", state="rolled_back")
+        message = str(failure.value)
+        assert "vg0/lv1: it is mounted at /mnt/lv1" in message
+        assert "vg0/t1: it is mounted at /mnt/t1" in message
+        assert "(sleep) has log open" in message
+        with pytest.raises(Failed, match=r"\(sleep\) has log open"):
+            storage.snapshot(*volumes, name="first", state="rolled_back", unmount=True)
+        assert guest.succeeds("mountpoint", "-q", "/mnt/lv1")
 
 
 @pytest.mark.parametrize("kind", ["thick", "thin"])
@@ -310,7 +310,8 @@ def test_a_mount_that_fails_while_a_merge_goes_on_is_tried_again(storage, guest)
     with guest.shims("mount", at=1, when="failing") as folder:
         run = guest.start("lvm_snapshot", shims=folder, volume=[volume], **_RETURN)
         assert "warnings" not in (guest.finished(run) or {})
-    assert len(guest.calls()) == 2
+    # More where the merge has ended in between: then LVM unlinks the device, and links it anew.
+    assert len(guest.calls()) >= 2
     assert guest.read("/mnt/lv1/f") == "one\n"
     storage.unmount("lv1")
 

@@ -152,7 +152,7 @@ def test_several_volumes_are_taken_in_one_call_and_the_result_says_how_far_apart
     volumes = [storage.thick("lv1"), storage.thick("lv2"), storage.thin("t1")]
     taken = both(storage, *volumes, name="set")
     assert actions(taken) == ["created"] * 3
-    assert 0 < taken["spread_seconds"] < 30
+    assert 0 < taken["spread_seconds"] < 600
     tags = " ".join(storage.field(f"{lv}.set", "lv_tags") for lv in ("lv1", "lv2", "t1"))
     assert "rp.snapshot." in tags
     assert "rp.pending." not in tags

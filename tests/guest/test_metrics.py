@@ -55,7 +55,7 @@ def host(guest, tmp_path_factory):
 def agent(guest, *argv, check=True, folder=""):
     path = f"PATH={folder or '/root'}:/usr/sbin:/usr/bin:/sbin:/bin"
     command = ["env", path, "python3", AGENT, "--policies", "/root/policies.json", "--state", STATE]
-    return guest.run(*command, *argv, check=check, timeout=300)
+    return guest.run(*command, *argv, check=check)
 
 
 def value(text, name, **labels):

@@ -105,6 +105,7 @@ def host(guest, tmp_path_factory):
     guest.run("sh", "-c", f"base64 -d > {AGENT}", input=base64.b64encode(archive.read_bytes()).decode("ascii"))
     guest.script(_SETUP.format(*DISKS, key=SSH["key_file"], hosts=SSH["known_hosts"], allowed=ALLOWED))
     policies(guest, POLICIES)
+    guest.device("/dev/zvol/one/volume")
     change(guest, 1)
     yield guest
     guest.script("umount /root/small; rm -rf /root/off-site* /root/nas /root/small")
@@ -119,7 +120,7 @@ def words(*argv):
 
 
 def agent(guest, *argv, check=True):
-    return guest.run(*words(*argv), check=check, timeout=300)
+    return guest.run(*words(*argv), check=check)
 
 
 def result(guest, *argv):
@@ -206,8 +207,7 @@ def test_a_volume_comes_back_from_a_file(host):
     name = json.loads(agent(host, "run", "block", "--json"))["name"]
     assert exported(host, "block")["outcome"] == "done"
     returned(host, "block", "nas", "one/volume", name, "one/back-volume")
-    host.run("udevadm", "settle")
-    host.run("cmp", "/dev/zvol/one/volume", "/dev/zvol/one/back-volume")
+    host.run("cmp", "/dev/zvol/one/volume", host.device("/dev/zvol/one/back-volume"))
 
 
 def returned(guest, policy, destination, target, name, into):
@@ -395,7 +395,7 @@ def used(guest, dataset):
         return "0"
 
 
-def until(seen, seconds=120):
+def until(seen, seconds=600):
     """Wait for something; fail where it does not come."""
     deadline = time.monotonic() + seconds
     while not seen():

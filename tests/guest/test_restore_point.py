@@ -22,7 +22,7 @@ PLACES = ("/mnt/data", "/mnt/rp/shop", "/root/rp/data")
 @pytest.fixture(scope="module")
 def host(guest):
     """The guest with all three, each with a file."""
-    guest.script(VOLUME_AND_DATASET + "mkdir -p /root/rp/data", timeout=300)
+    guest.script(VOLUME_AND_DATASET + "mkdir -p /root/rp/data")
     write(guest, "one")
     yield guest
     guest.run("rm", "-rf", "/root/rp")

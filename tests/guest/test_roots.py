@@ -23,6 +23,7 @@ from ansible_collections.restorepoint.core.tests.guest.machine import Guest, Mac
 #: What a machine writes by itself while it runs and boots, or tools/guest.py and Ansible from outside.
 _APART = (
     *("./var/log", "./var/lib/systemd", "./var/lib/restorepoint*", "./var/tmp", "./tmp", "./root/.ansible"),
+    "./var/backups",  # at midnight, and in the first boot after it
     *("./etc/lvm/lvm.conf", "./opt/restorepoint", "./.restorepoints"),
 )
 #: Lists all else on the root and in /boot, with modes, owners and times, and a digest of each file.

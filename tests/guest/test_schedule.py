@@ -37,6 +37,8 @@ chmod 4755 /mnt/files/data/setuid
 _LIST = ("zfs", "list", "-Ht", "snapshot", "-s", "createtxg", "-o", "name", "tank/shop")
 #: A hook that says that it runs, and ends when it is told to.
 _HOLD = "touch /run/hold.on; while [ ! -e /run/hold.go ]; do sleep 0.2; done"
+#: So that the moment of a policy that is taken each day does not come by itself.
+NOON = "2026-12-01 12:00:00"
 ZFS = {"backend": "zfs", "dataset": ["tank/shop"]}
 #: Policies that are due at the same moment wait for one another: for long enough, also on a busy machine.
 LVM = {"backend": "lvm", "volume": ["vg0/thin"], "lock_timeout": 600}
@@ -166,6 +168,7 @@ def compare(text, zone, said, skipping):
 
 def test_a_run_beside_another_waits_or_says_that_it_is_busy(host):
     hook = {"kind": "command", "name": "hold", "before": ["sh", "-c", _HOLD], "timeout": "600s"}
+    host.at(NOON)
     host.layout([{"name": "shop", "targets": [ZFS], "hooks": [hook], "schedule": {"calendar": "daily"}}])
     host.guest.run("systemctl", "start", "--no-block", "restorepoint-shop.service")
     host.wait_for_hook()
@@ -187,10 +190,11 @@ def test_a_hook_that_hangs_leaves_a_failed_unit_and_nothing_frozen(host, killed)
         "/run/systemd/system/told@.service", "[Service]\nType=oneshot\nExecStart=/bin/touch /run/told.%i\n"
     )
     policy = {"name": "shop", "targets": [FROZEN], "hooks": hooks, "schedule": {"calendar": "daily"}}
+    host.at(NOON)
     host.layout([policy], on_failure=["told@%n.service"])
     host.guest.run("systemctl", "start", "--no-block", "restorepoint-shop.service")
-    host.wait_for_hook()
     if killed != "nobody":
+        host.wait_for_hook()
         host.guest.run("systemctl", "kill", f"--kill-whom={killed}", "--signal=KILL", "restorepoint-shop.service")
     (run,) = host.wait_for_runs(1)
     assert host.guest.succeeds("timeout", "60", "touch", "/mnt/files/thawed")
@@ -207,6 +211,7 @@ def test_on_a_disk_that_fills_up_the_run_fails_and_the_next_one_tells_of_it_and_
     fill = "[ ! -e /run/hold.fill ] || dd if=/dev/zero of=/mnt/files/filler bs=4k || true"
     hook = {"kind": "command", "name": "fill", "before": ["sh", "-c", fill], "timeout": "600s"}
     policy = {"name": "shop", "targets": [FILES], "hooks": [hook], "schedule": {"calendar": "daily"}}
+    host.at(NOON)
     host.layout([policy], state_folder="/mnt/files/state")
     host.guest.run("systemctl", "start", "restorepoint-shop.service")
     host.guest.script("touch /run/hold.fill; dd if=/dev/urandom of=/mnt/files/data/new bs=1M count=2 status=none")

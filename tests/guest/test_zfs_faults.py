@@ -166,8 +166,8 @@ def test_a_snapshot_command_that_hangs_is_ended_and_what_it_made_is_looked_for(p
     top = pools.fresh()
     _done, changes = rehearsed(pools, dataset=[top], name="zero")
     (at,) = changes
-    options = {"dataset": [top], "name": "one", "timeout": 5}
-    with pools.guest.shims("zfs", at=at, when="hang") as folder, pytest.raises(Failed, match="did not end within 5 s"):
+    options = {"dataset": [top], "name": "one", "timeout": 10}
+    with pools.guest.shims("zfs", at=at, when="hang") as folder, pytest.raises(Failed, match="did not end within 10 s"):
         pools.guest.finished(pools.guest.start("zfs_snapshot", shims=folder, **options))
     assert pools.snapshots(top) == ["zero"]
     with pools.guest.shims("zfs", at=at, when="late") as folder:
@@ -179,7 +179,7 @@ def test_a_snapshot_command_that_hangs_is_ended_and_what_it_made_is_looked_for(p
 def test_a_quota_without_room_for_a_volumes_snapshot_is_one_sentence_and_none_of_the_set_is_left(pools):
     """A snapshot of a volume with a reservation takes room for all that is written in it, once more."""
     top = pools.fresh()
-    pools.script(f"zfs create {top}/a; zfs set quota=80M {top}; zfs create -V 48M {top}/v; udevadm settle")
+    pools.script(f"zfs create {top}/a; zfs set quota=80M {top}; zfs create -V 48M {top}/v")
     pools.guest.run("dd", "if=/dev/urandom", f"of={pools.device(f'{top}/v')}", "bs=1M", "count=40", "conv=fsync")
     with pytest.raises(Failed, match=r"(out of space|quota exceeded).*free space or raise the quota"):
         pools.call(dataset=[top], recursive=True, name="one")
@@ -205,7 +205,7 @@ def test_a_full_pool_loses_nothing_and_removing_a_snapshot_makes_room(pools):
         assert pools.script("stat -c %s /small/x/f") == size
         assert (pools.snapshots("small/x"), pools.marks("small")) == (["s1", "s2"], "")
         assert pools.call("absent", dataset=["small/x"], name="s2")["changed"]
-        pools.script("zpool sync small")
+        pools.script("zpool wait -t free small; zpool sync small")
         assert pools.call(dataset=["small/x"], name="s3")["changed"]
         assert pools.snapshots("small/x") == ["s1", "s3"]
     finally:

@@ -168,12 +168,9 @@ def test_a_volume_is_returned_and_one_that_is_open_blocks(pools):
     pools.write_volume(volume, "one")
     pools.call(dataset=[volume], name="s1")
     pools.write_volume(volume, "two")
-    pools.script(f"sleep 600 < {pools.device(volume)} > /dev/null 2>&1 & echo $! > /tmp/holder")
-    try:
-        with pytest.raises(Failed, match=r"pid \d+ \(sleep\) has /dev/zd\d+ open"):
-            pools.call("rolled_back", dataset=[volume], name="s1")
-    finally:
-        pools.script("kill $(cat /tmp/holder)")
+    device = pools.device(volume)
+    with pools.guest.user(opens=device), pytest.raises(Failed, match=r"pid \d+ \(sleep\) has /dev/zd\d+ open"):
+        pools.call("rolled_back", dataset=[volume], name="s1")
     pools.predicted_then_done("rolled_back", dataset=[volume], name="s1")
     assert pools.read_volume(volume) == "one"
 
@@ -183,16 +180,13 @@ def test_a_busy_filesystem_blocks_with_the_process_named_unless_that_is_lifted(p
     pools.write(top, "one")
     pools.call(dataset=[top], name="s1")
     pools.write(top, "two")
-    pools.script(f"cd /{top}; sleep 600 > /dev/null 2>&1 & echo $! > /tmp/holder")
-    try:
+    with pools.guest.user(f"/{top}"):
         with pytest.raises(Failed, match=r"pid \d+ \(sleep\) works in it"):
             pools.call("rolled_back", dataset=[top], name="s1")
         with pytest.raises(Failed, match=r"pid \d+ \(sleep\) works in it"):
             pools.call("rolled_back", dataset=[top], name="s1", keep_current=True, ignore_users=True)
         assert pools.read(top) == "two"
         assert pools.call("rolled_back", dataset=[top], name="s1", ignore_users=True)["changed"]
-    finally:
-        pools.script("kill $(cat /tmp/holder)")
     assert pools.read(top) == "one"
 
 

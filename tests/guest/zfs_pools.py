@@ -36,8 +36,8 @@ class Pools:
         self.guest.script("modprobe zfs; zpool import -a -d /dev; zfs load-key -a; zfs mount -a")
 
     def destroy(self) -> None:
-        """Leave the disks empty."""
-        self.guest.script("for pool in tank two; do zpool destroy -f $pool; done")
+        """Leave the disks empty. A pool is busy while udev looks at one of its volumes."""
+        self.guest.script("udevadm settle; for pool in tank two; do zpool destroy -f $pool; done")
 
     def fresh(self, pool: str = "tank") -> str:
         """Make a filesystem for one test, and return its name."""
@@ -63,8 +63,7 @@ class Pools:
 
     def device(self, volume: str) -> str:
         """Return a volume's device, when udev has made it."""
-        self.guest.run("udevadm", "settle")
-        return f"/dev/zvol/{volume}"
+        return self.guest.device(f"/dev/zvol/{volume}")
 
     def write_volume(self, volume: str, text: str) -> None:
         """Write at the beginning of a volume."""

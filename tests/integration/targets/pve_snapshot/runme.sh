@@ -9,10 +9,10 @@ set -euo pipefail
 server="${OUTPUT_DIR}/pve-server.json"
 PYTHONPATH="${ANSIBLE_COLLECTIONS_PATH%%:*}${PYTHONPATH:+:${PYTHONPATH}}" \
     "${ANSIBLE_TEST_PYTHON_INTERPRETER:-python}" -m ansible_collections.restorepoint.core.tests.pve_server \
-    --ready-file "${server}" --max-seconds 900 >"${OUTPUT_DIR}/pve-server.log" 2>&1 &
+    --ready-file "${server}" --max-seconds 3600 >"${OUTPUT_DIR}/pve-server.log" 2>&1 &
 pid=$!
 trap 'kill "${pid}" || true' EXIT
-for _ in $(seq 300); do
+for _ in $(seq 3000); do
     [ -e "${server}" ] && break
     sleep 0.1
 done
