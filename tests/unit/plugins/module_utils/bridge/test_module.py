@@ -262,7 +262,8 @@ def test_an_interrupt_says_that_what_was_begun_is_undone():
     _unused, failed, result = call(backend)
     assert failed
     assert result["msg"] == (
-        "Cannot make snapshot 'x' present: the run was interrupted (SIGTERM), and what it had begun was undone; run it again."
+        "Cannot make snapshot 'x' present: the run was interrupted (SIGTERM), and what it had begun was undone; "
+        "run it again."
     )
     assert [each["action"] for each in result["results"]] == ["none", "none"]
     assert not backend.targets["a"].snapshots
