@@ -76,7 +76,9 @@ def test_what_the_backend_tells_while_it_works_lands_in_the_progress_file(monkey
     backend_of, path = engine.backend_of, tmp_path / "progress.jsonl"
 
     def telling(*arguments):
-        backend_of(*arguments).options.progress("destroy", {"done": 1, "of": 2})
+        tell = backend_of(*arguments).options.progress
+        assert tell is not None
+        tell("destroy", {"done": 1, "of": 2})
         raise InvalidInput("go on", "this is enough for a test", "look at the file")
 
     monkeypatch.setattr(engine, "backend_of", telling)
