@@ -169,7 +169,8 @@ def kubeconfig_account(path: str, wanted: str | None) -> Account | None:
 
 def _file_terms(path: str, wanted: str | None) -> _Terms | None:
     where = f"kubeconfig {path}"
-    config = _parsed(_read(path), where)
+    remedy = "name one that is there and may be read, in kubeconfig or KUBECONFIG"
+    config = _parsed(_read(path, f"log in with {where}", remedy), where)
     folder = os.path.dirname(os.path.abspath(os.path.expanduser(path)))
     return None if config is None else _kubeconfig_terms(config, folder, wanted, where)
 
@@ -299,12 +300,12 @@ def _in_memory(data: bytes) -> Iterator[str]:
         os.close(fd)
 
 
-def _read(path: str) -> bytes:
+def _read(path: str, attempt: str = "", remedy: str = "name a file that is there and may be read") -> bytes:
     try:
         with open(os.path.expanduser(path), "rb") as stream:
             return stream.read()
     except OSError as error:
-        raise InvalidInput(f"read {path}", str(error.strerror), "name a file that is there and may be read") from None
+        raise InvalidInput(attempt or f"read {path}", str(error.strerror), remedy) from None
 
 
 def _read_token(path: str) -> str:

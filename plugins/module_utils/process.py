@@ -32,6 +32,9 @@ DEFAULT_REMEDY = "correct what it complains about, and try again"
 MAX_STDOUT = 256 * 1024 * 1024
 KEPT_STDERR = 64 * 1024
 
+#: What brings a program that is no package of its own name, for those that are looked for first.
+_PACKAGES = {"lvs": "lvm2", "vgs": "lvm2", "dmsetup": "dmsetup (RHEL family: device-mapper)"}
+
 _CHUNK = 64 * 1024
 _SLICE_SECONDS = 0.1
 _GRACE_SECONDS = 5.0
@@ -52,6 +55,11 @@ def find_program(name: str) -> str | None:
     Relative entries of PATH (an empty one means the working directory) are left out: root must not run what lies there.
     """
     return shutil.which(name, path=_search_path())
+
+
+def _missing(attempt: str, program: str) -> ToolError:
+    remedy = f"install {_PACKAGES.get(program, program)}, and try again"
+    return ToolError(attempt, f"the program {program} is not there", remedy)
 
 
 def run(
@@ -87,7 +95,7 @@ def run(
     """
     program = find_program(argv[0])
     if program is None:
-        raise ToolError(attempt, f"the program {argv[0]} is not there", f"install {argv[0]}, and try again")
+        raise _missing(attempt, argv[0])
     with contextlib.ExitStack() as stack:
         with deferred():
             try:
@@ -130,7 +138,7 @@ class Dialogue:
     def __init__(self, argv: Sequence[str], attempt: str, remedy: str) -> None:
         program = find_program(argv[0])
         if program is None:
-            raise ToolError(attempt, f"the program {argv[0]} is not there", f"install {argv[0]}, and try again")
+            raise _missing(attempt, argv[0])
         self._shown, self._attempt, self._remedy = shown(argv), attempt, remedy
         self._said, self._complained = b"", bytearray()
         try:

@@ -220,6 +220,9 @@ def test_hosts_take_together_or_not_at_all_and_return_together_whoever_dies(flee
 def test_an_upgrade_that_breaks_everything_is_rolled_back_and_one_that_is_well_is_played_once(fleet):
     broken, good = fleet.upgrading("broken", fails="db1"), fleet.upgrading("better")
     fleet.upgrade("--check", tasks=good).well()
+    fleet.upgrade("--check", tasks=good, room_mb="1000000000").said(
+        "the hook check failed at Object to a lack of room: only ", " MB are free on /, and pre_upgrade_room_mb wants"
+    )
     fleet.holds("one")
     fleet.upgrade(tasks=broken).said(
         "Cannot upgrade: db1: the hook upgrade failed at Fail: it is broken", "All hosts were returned"

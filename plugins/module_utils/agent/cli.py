@@ -504,9 +504,17 @@ class Agent:
         from ..core.snapshot import as_tree
         from .running import look
 
-        found, warnings = [], []
-        for policy in self._named(self._options.policy):
-            situations, more = look(policy, policy.targets, self._now)
+        found, warnings, code = [], [], OK
+        policies = self._named(self._options.policy)
+        for policy in policies:
+            try:
+                situations, more = look(policy, policy.targets, self._now)
+            except RestorePointError as error:
+                if len(policies) == 1:
+                    raise
+                # Who looks for a way back has to see what the others have.
+                code = _trouble(f"{policy.name}: {error}", FAILED)
+                continue
             warnings += more
             found += [each for situation in situations for each in (*situation.snapshots, *situation.asides)]
         found = list({(each.target, each.name): each for each in found}.values())
@@ -523,7 +531,7 @@ class Agent:
                 self._say(f"{shown['created']} {each.target} {each.name} owner={each.owner or '-'}{state}")
         for warning in dict.fromkeys(warnings):
             complain(f"warning: {warning}")
-        return OK
+        return code
 
     def _branches(self, nodes: Sequence[Mapping[str, Any]], indent: str) -> None:
         for number, node in enumerate(nodes):

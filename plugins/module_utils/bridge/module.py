@@ -21,7 +21,7 @@ from ..backends.stored.paths import canonical
 from ..core.backend import Backend, Desired
 from ..core.errors import Blocked, InvalidInput, MissingLibrary, RestorePointError
 from ..core.run import RunFailed
-from ..engine.reach import Reach
+from ..engine.reach import ATTEMPTS, Reach
 from ..interrupts import Interrupts
 from .ending import leave
 from .libraries import missing_library
@@ -87,9 +87,9 @@ class StateModule:
             self._module.fail_json(**{**self._result, "msg": str(error)})
         except KeyboardInterrupt as error:
             end = "results say what stands" if self._result["changed"] else "what it had begun was undone"
-            self._module.fail_json(
-                **{**self._result, "msg": f"Cannot go on: the run was interrupted ({error}); {end}."}
-            )
+            attempt = ATTEMPTS[self._result["state"]].format(name=self._result["name"])
+            words = f"Cannot {attempt}: the run was interrupted ({error}), and {end}; run it again."
+            self._module.fail_json(**{**self._result, "msg": words})
         leave(self._module, **self._result)
 
     def _run(self) -> None:

@@ -71,7 +71,7 @@ def run_state() -> NoReturn:
 
     def make(params: Mapping[str, Any], report: Callable[..., None] | None) -> tuple[Backend, Desired]:
         desired = desired_state(params, _clones(params), engine.LIFTING)
-        return engine.backend_of(params, time.time), desired
+        return engine.backend_of(params, time.time, report), desired
 
     StateModule(module, make).run()
 

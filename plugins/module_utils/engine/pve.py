@@ -106,8 +106,13 @@ def _connect(params: Mapping[str, Any]) -> Transport:
     secrets = {**({} if given.keys() - {"api_user"} else _secrets(params["credentials_file"])), **given}
     token = secrets.get("api_token_id") or ""
     user = params["api_user"] or secrets.get("api_user") or token.partition("!")[0]
+    attempt = f"{CONNECT} of {params['api_host']}"
     if not user:
-        raise InvalidInput(CONNECT, "nobody says as whom", "set api_user, or a token with its user")
+        raise InvalidInput(attempt, "nobody says as whom", "set api_user, or a token with its user")
+    if not token and not secrets.get("api_password"):
+        # A policy cannot have them itself.
+        remedy = "write one into a file that credentials_file names, or set PROXMOX_TOKEN_ID and PROXMOX_TOKEN_SECRET"
+        raise InvalidInput(attempt, "there is neither a password nor a token", remedy)
     return PlainTransport(
         Connection(
             host=params["api_host"],

@@ -21,7 +21,8 @@ from ..core.plan import Plan, ends, make_plan, predicted
 from ..core.run import Run
 from ..core.snapshot import parse_timestamp, timestamp
 
-_ATTEMPTS = {
+#: What each state is, as the attempt of a message.
+ATTEMPTS = {
     "present": "make snapshot {name!r} present",
     "absent": "remove snapshot {name!r}",
     "rolled_back": "return to snapshot {name!r}",
@@ -66,7 +67,7 @@ class Reach:
     def check(self) -> None:
         """Raise Blocked where anything stands in the way; else learn what the changes will cost."""
         if self._plan.blockers:
-            raise Blocked(_ATTEMPTS[self.desired.state].format(name=self.desired.name), self._plan.blockers)
+            raise Blocked(ATTEMPTS[self.desired.state].format(name=self.desired.name), self._plan.blockers)
         self._estimates = self.backend.estimate(self._plan.changes)
 
     def predict(self) -> None:

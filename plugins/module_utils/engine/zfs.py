@@ -60,6 +60,7 @@ def _options(params: Mapping[str, Any], now: Callable[[], float], report: Callab
         ignore_users=params["ignore_users"],
         timeout=positive(params, "timeout"),
         lock_timeout=positive(params, "lock_timeout", least=0),
+        progress=report,
     )
 
 

@@ -63,7 +63,8 @@ class TopLevel:
             os.mkdir(self._folder, 0o700)
         st = os.lstat(self._folder)
         if not stat.S_ISDIR(st.st_mode) or st.st_uid != os.geteuid() or st.st_mode & 0o022:
-            raise StoreError(attempt, f"{self._folder} is not a folder that only root can write to", "mend that")
+            remedy = "look who made it, and give it to root with mode 0700"
+            raise StoreError(attempt, f"{self._folder} is not a folder that only root can write to", remedy)
         path = os.path.join(self._folder, f"{_PREFIX}{_filesystem_id(self._inside)}")
         self._lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         # Who mounts it holds the lock alone for that moment: two mounts on one place would hide one another.

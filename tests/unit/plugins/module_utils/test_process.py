@@ -77,6 +77,12 @@ def test_a_missing_program_is_named():
     )
 
 
+def test_a_missing_program_of_lvm_is_named_with_what_brings_it(monkeypatch):
+    monkeypatch.setattr(process, "find_program", lambda _name: None)
+    with pytest.raises(ToolError, match="the program lvs is not there; install lvm2, and try again"):
+        run(["lvs"], timeout=5, attempt="list volumes")
+
+
 def test_a_program_that_cannot_be_started_is_an_error_in_the_kernels_words(tmp_path):
     script = tmp_path / "script"
     script.write_text("#!/no/such/interpreter\n")

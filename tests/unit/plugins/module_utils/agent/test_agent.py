@@ -37,7 +37,9 @@ def wait_for(what, seconds=30.0):
 
 
 class Host:
-    """A host with one policy, ``dev``, on one directory."""
+    """A host with one policy, ``dev``, on one directory; ``others`` stand before it."""
+
+    others = ()
 
     def __init__(self, folder):
         self.folder = folder
@@ -53,7 +55,7 @@ class Host:
     @property
     def arguments(self):
         """Write the policies, and return the options that name them."""
-        (self.folder / "policies.json").write_text(json.dumps({"policies": [self.policy]}))
+        (self.folder / "policies.json").write_text(json.dumps({"policies": [*self.others, self.policy]}))
         return ["--policies", str(self.folder / "policies.json"), "--state", str(self.folder / "state")]
 
     def call(self, *argv):
@@ -238,6 +240,17 @@ def test_the_tree_shows_targets_and_their_snapshots(host):
     lines = host.call("list", "--tree")[1].splitlines()
     assert lines[0] == f"hostpath:{host.data}"
     assert lines[1].startswith(f"`-- {host.names[0]}")
+
+
+def test_one_policy_that_cannot_be_looked_at_hides_no_other(host, capsys):
+    host.call("run", "dev")
+    lost = {"name": "lost", "targets": [{"backend": "csi", "namespace": "shop", "kubeconfig": "/nowhere/kubeconfig"}]}
+    host.others = [lost]
+    code, text = host.call("list")
+    assert (code, text.split()[1:3]) == (cli.FAILED, [f"hostpath:{host.data}", host.journal[0]["name"]])
+    told = capsys.readouterr().err
+    assert told.startswith("restorepoint: lost: Cannot log in with kubeconfig /nowhere/kubeconfig: No such file")
+    assert "name one that is there" in told
 
 
 @pytest.mark.parametrize(

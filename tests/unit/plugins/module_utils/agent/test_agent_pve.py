@@ -104,7 +104,7 @@ def test_credentials_that_others_can_read_are_refused_and_never_shown(guests):
         ({"password": "very-secret"}, "password, which is not known"),
         ({"api_password": ["very-secret"]}, "no mapping of texts"),
         ({"api_password": "very-secret"}, "nobody says as whom"),
-        ({"api_user": "root@pam"}, "neither a password nor a token"),
+        ({"api_user": "root@pam"}, "neither a password nor a token; write one into a file that credentials_file names"),
     ],
 )
 def test_a_file_that_does_not_serve_is_said(guests, content, words):

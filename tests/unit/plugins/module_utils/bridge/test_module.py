@@ -261,7 +261,10 @@ def test_an_interrupt_says_that_what_was_begun_is_undone():
     backend.failures[("prepare", "create", "b")] = KeyboardInterrupt("SIGTERM")
     _unused, failed, result = call(backend)
     assert failed
-    assert result["msg"] == ("Cannot go on: the run was interrupted (SIGTERM); what it had begun was undone.")
+    assert result["msg"] == (
+        "Cannot make snapshot 'x' present: the run was interrupted (SIGTERM), and what it had begun was undone; "
+        "run it again."
+    )
     assert [each["action"] for each in result["results"]] == ["none", "none"]
     assert not backend.targets["a"].snapshots
 
@@ -271,7 +274,7 @@ def test_an_interrupt_after_the_fact_does_not_say_that_it_was_undone():
     backend.failures[("finish", "create", "a")] = KeyboardInterrupt("SIGTERM")
     _unused, failed, result = call(backend)
     assert (failed, result["changed"]) == (True, True)
-    assert result["msg"].endswith("results say what stands.")
+    assert result["msg"].endswith("and results say what stands; run it again.")
     assert [each["action"] for each in result["results"]] == ["created"]
 
 

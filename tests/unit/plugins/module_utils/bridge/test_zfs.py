@@ -6,10 +6,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import yaml
 
 from ansible_collections.restorepoint.core.plugins.module_utils.bridge.zfs import INFO_SPEC, STATE_SPEC
+from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import InvalidInput
+from ansible_collections.restorepoint.core.plugins.module_utils.engine import zfs as engine
 from ansible_collections.restorepoint.core.plugins.modules import zfs_snapshot, zfs_snapshot_info
 from ansible_collections.restorepoint.core.tests.unit.plugins.modules.documented import differences, options
 from ansible_collections.restorepoint.core.tests.unit.plugins.modules.running import run
@@ -66,3 +70,17 @@ def test_what_cannot_be_meant_is_refused_before_any_tool_is_run(monkeypatch, giv
 def test_info_refuses_what_is_no_property(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     assert "it is no property" in run(zfs_snapshot_info, dataset=["tank"], properties=["a b"])["msg"]
+
+
+def test_what_the_backend_tells_while_it_works_lands_in_the_progress_file(monkeypatch, tmp_path):
+    backend_of, path = engine.backend_of, tmp_path / "progress.jsonl"
+
+    def telling(*arguments):
+        tell = backend_of(*arguments).options.progress
+        assert tell is not None
+        tell("destroy", {"done": 1, "of": 2})
+        raise InvalidInput("go on", "this is enough for a test", "look at the file")
+
+    monkeypatch.setattr(engine, "backend_of", telling)
+    assert run(zfs_snapshot, dataset=["tank"], name="x", progress_file=str(path))["failed"]
+    assert json.loads(path.read_text())["of"] == 2

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from ansible_collections.restorepoint.core.plugins.module_utils.core.checklist i
     units,
 )
 
+ROLE = pathlib.Path(__file__).parents[5] / "roles" / "monitoring"
 NOW = 1_795_727_000
 DAY = 86400
 POLICY = {
@@ -68,8 +70,13 @@ def healthy() -> dict[str, Any]:
     }
 
 
+#: What no host with guests of Proxmox VE can have ticked.
+UNDRILLED = ("drill", "guests", "unknown")
+
+
 def amiss(facts: dict[str, Any]) -> list[tuple[str, str, str]]:
-    return [(point.check, point.subject, point.state) for point in points(facts) if point.state != "ok"]
+    found = [(point.check, point.subject, point.state) for point in points(facts) if point.state != "ok"]
+    return [each for each in found if each != UNDRILLED]
 
 
 def test_a_host_on_which_all_is_in_order_gets_only_ticks() -> None:
@@ -92,7 +99,21 @@ def test_a_host_on_which_all_is_in_order_gets_only_ticks() -> None:
         "TLS",
         "rights",
     }
-    assert all(point.line().startswith("✓ ") for point in found)
+    assert all(point.line().startswith("✓ ") for point in found if (point.check, point.subject) != UNDRILLED[:2])
+
+
+def test_nobody_is_told_to_drill_guests_which_the_agent_refuses() -> None:
+    for text in (metrics(NOW, NOW, 0), metrics(NOW, NOW, NOW)):
+        found = points({**healthy(), "metrics": text})
+        (point,) = [each for each in found if (each.check, each.subject) == ("drill", "guests")]
+        assert (point.state, "restorepoint drill" in point.todo) == ("unknown", False)
+
+
+def test_the_unit_to_look_at_is_the_one_that_the_role_makes() -> None:
+    stale = {**healthy(), "published": {"mode": "textfile", "exists": True, "age": 4000}}
+    (point,) = [each for each in points(stale) if each.check == "metrics"]
+    unit = point.todo.split()[-1]
+    assert (ROLE / "templates" / f"{unit}.j2").exists()
 
 
 _TIMER = "Id=restorepoint-nightly.timer\n"
