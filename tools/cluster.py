@@ -365,7 +365,8 @@ class Cluster:
         if not tokens.exists():
             tokens.touch(mode=0o600)
             tokens.write_text(f'{secrets.token_hex(24)},admin,admin,"system:masters"\n')
-        (self.folder / "ports.json").write_text(json.dumps(self._free_ports()))
+        with locked("cluster-ports"):
+            (self.folder / "ports.json").write_text(json.dumps(self._free_ports()))
         self.kubeconfig.touch(mode=0o600)
         self.kubeconfig.write_text(json.dumps(self.login(self.token), indent=2))
 
@@ -387,10 +388,12 @@ class Cluster:
 
         They lie below those that the kernel gives to clients by itself: a client that tries again and again to reach a
         server that is being restarted would sooner or later be given that very port, and keep the server from it.
+        Those of other clusters are left out: a server that is about to start, or is being restarted, does not listen.
         """
         known: dict[str, int] = {}
         with contextlib.suppress(OSError, ValueError):
             known = self.ports
+        others = self._ports_of_others()
         with contextlib.ExitStack() as stack:
             found = {}
             for name in ("etcd", "peer", "api"):
@@ -398,6 +401,8 @@ class Cluster:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 candidates = [known[name]] if known.get(name, 0) in PORTS else []
                 for port in (*candidates, *random.sample(PORTS, 200)):
+                    if port in others:
+                        continue
                     with contextlib.suppress(OSError):
                         listener.bind(("127.0.0.1", port))
                         break
@@ -405,6 +410,15 @@ class Cluster:
                     raise ClusterFailed(f"Cannot start the cluster: no port of {PORTS.start} to {PORTS.stop} is free.")
                 found[name] = listener.getsockname()[1]
             return found
+
+    def _ports_of_others(self) -> set[int]:
+        """Return the ports that other clusters have, whether they run or not."""
+        found: set[int] = set()
+        for path in self.folder.parent.glob("*/ports.json"):
+            if path.parent != self.folder:
+                with contextlib.suppress(OSError, ValueError):
+                    found |= set(json.loads(path.read_text()).values())
+        return found
 
     def _certify(self) -> None:
         """Make a CA, a certificate for loopback, and the key that signs the tokens of service accounts."""
@@ -507,8 +521,12 @@ class Cluster:
         """Create the CRDs and the classes."""
         api = self.api()
         crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        names = []
         for crd in sorted((self.parts / "crds").glob("*.yaml")):
             _created(api, crds, crd.read_bytes(), YAML)
+            group, _line, plural = crd.stem.partition("_")
+            names.append(f"{plural}.{group}")
+        self.wait_for("kube-apiserver", lambda: all(_is_served(api, api.get(f"{crds}/{each}")) for each in names))
         for path, made in _classes():
             self._patiently(api, path, made)
         _node(api)
@@ -539,6 +557,17 @@ def _created(api: Api, path: str, made: Any, kind: str = "application/json") -> 
     except ApiError as error:
         if error.status != 409:
             raise
+
+
+def _is_served(api: Api, crd: dict[str, Any]) -> bool:
+    """Say whether each version of a kind is listed, and known to who asks what there is: both come a moment later."""
+    spec = crd["spec"]
+    for version in (each["name"] for each in spec["versions"] if each["served"]):
+        base, plural = f"/apis/{spec['group']}/{version}", spec["names"]["plural"]
+        known = (api.find(base) or {}).get("resources") or []
+        if plural not in {each["name"] for each in known} or api.find(f"{base}/{plural}") is None:
+            return False
+    return True
 
 
 def _node(api: Api) -> None:

@@ -26,7 +26,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -256,10 +256,11 @@ class Lab:
         raise TimeoutError(f"{what}: not within {seconds:g} s")
 
     def make_namespace(self, prefix: str = "test") -> str:
-        """Make a namespace of a name of its own, with its service account."""
+        """Make a namespace of a name of its own, with all that controllers put into it."""
         name = f"{prefix}-{secrets.token_hex(4)}"
         self.api.create(f"{CORE}/namespaces", {"metadata": {"name": name}})
         self.api.wait(f"{CORE}/namespaces/{name}/serviceaccounts/default", bool)
+        self.api.wait(f"{CORE}/namespaces/{name}/configmaps/kube-root-ca.crt", bool)
         return name
 
     def remove_namespace(self, name: str) -> None:
@@ -469,7 +470,7 @@ class Lab:
             stderr=subprocess.PIPE, text=True, env=environment,
         )  # fmt: skip
 
-    def finished(self, process: subprocess.Popen[str], timeout: float = 180) -> Result | None:
+    def finished(self, process: subprocess.Popen[str], timeout: float = 600) -> Result | None:
         """Wait for a module that was started: its result, or None where it was killed. Raises Failed."""
         out, err = process.communicate(timeout=timeout)
         if process.returncode < 0:
@@ -487,18 +488,20 @@ class Lab:
         after: bool,
         verb: str = "",
         path: str = "^(?!.*accessreviews)",  # a review of rights writes nothing
+        when: Callable[[], bool] = lambda: True,
         **options: Any,
     ) -> bool:
         """Run a module that is killed before or after its ``at``-th request that writes (or of ``verb``) to ``path``.
 
-        False means that it ended by itself, having made fewer: so a loop over ``at`` reaches every step.
+        Only those count at which ``when`` holds. False means that it ended by itself, having made fewer: so a loop over
+        ``at`` reaches every step.
         """
         running: list[subprocess.Popen[str]] = []
         verbs = {verb} if verb else {"POST", "PATCH", "PUT", "DELETE"}
         count = itertools.count(1)
 
         def kill() -> None:
-            if next(count) == at:
+            if when() and next(count) == at:
                 running[0].kill()
                 running[0].wait(30)
 

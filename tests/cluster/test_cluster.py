@@ -263,7 +263,7 @@ def test_the_proxy_ends_a_watch_after_so_many_seconds(cluster, namespace, proxy)
     proxy.tell("close", verb="WATCH", seconds=0.5)
     started = time.monotonic()
     assert list(api.watch(maps, version)) == []
-    assert 0.4 < time.monotonic() - started < 20
+    assert 0.4 < time.monotonic() - started < 300  # by itself it lasts twice as long
 
 
 # Its life
@@ -279,7 +279,7 @@ def test_a_cluster_goes_when_the_run_that_started_it_was_killed():
         assert own.is_running()
         run.kill()
         run.wait()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while own.folder.exists() and time.monotonic() < deadline:
             time.sleep(0.1)
         assert not own.folder.exists()
@@ -355,7 +355,7 @@ def test_a_snapshot_that_the_driver_has_not_finished_is_not_ready(fragile, fragi
         fragile.snapshot(fragile_namespace, "data", "snap", wait=False)
         found = fragile.api.wait(path, lambda each: each and each.get("status", {}).get("restoreSize"))
         assert found["status"]["readyToUse"] is False
-    fragile.ready(path, seconds=90)
+    fragile.ready(path)
 
 
 def test_a_cluster_that_is_stopped_and_started_has_what_it_had(fragile, fragile_namespace):

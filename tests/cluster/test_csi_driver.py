@@ -161,6 +161,8 @@ def test_a_driver_whose_pods_do_not_start_is_named_with_what_kubernetes_says(pla
     assert kinds(lab.call("csi_driver_layout", **place.asked(wait=False))) == TARGETS
     for kind in ("ReplicaSet", "DaemonSet"):
         lab.until(lambda kind=kind: failures(lab, place.namespace, kind), f"the {kind} gets no pods")
+    # The event may come before the controller has counted.
+    lab.until(lambda: place.get("daemonset")["status"].get("desiredNumberScheduled") == 1, "the DaemonSet counts")
 
     def is_told():
         conditions = place.get("deployment")["status"].get("conditions") or ()
@@ -223,7 +225,8 @@ def test_a_test_that_fails_says_why_and_leaves_nothing(fragile, fragile_namespac
         pytest.raises(Failed, match=r"take a snapshot of claim .* within 20 s.*the pool is full"),
     ):
         fragile.call("csi_class_test", timeout=20, **where)
-    fragile.until(lambda: left(fragile, fragile_namespace) == ([], [], []), "nothing is left")
+    # The sidecar comes back to a creation that failed in its own time, and removes only then.
+    fragile.until(lambda: left(fragile, fragile_namespace) == ([], [], []), "nothing is left", seconds=240)
     reasons = []
     for more in ({"storage_class": "none"}, {"storage_class": "folders-late"}, {"snapshot_class": "none"}):
         with pytest.raises(Failed) as raised:

@@ -158,13 +158,15 @@ def test_a_cluster_without_anything_is_set_up_as_foretold_and_then_takes_and_res
 def test_killed_before_each_of_its_writes_and_run_again_it_ends_well(fragile, manifests, crds, bare):
     asked = {"manifests": manifests, **CLASSES}
     with fragile.proxy() as proxy:
-        for at in (1, 4, 7, 10, 13, 14):
+        # In the last round it ends by itself, also where it has to ask twice for a class whose kind is new.
+        for at in (1, 4, 7, 10, 13, 40):
             strip(fragile, crds)
             died = fragile.dies(proxy, "csi_layout", at=at, after=at % 2 == 0, **asked)
             assert died == (at <= len(TARGETS))
             rest = fragile.call("csi_layout", **asked)
             # The request at which it was killed may have reached the server.
-            assert len(TARGETS) - len(rest["changes"]) in (at - 1, at)
+            made = min(at, len(TARGETS))
+            assert len(TARGETS) - len(rest["changes"]) in (made - 1, made)
             assert kinds(rest) == TARGETS[len(TARGETS) - len(rest["changes"]) :]
             assert not fragile.call("csi_layout", **asked)["changed"]
 

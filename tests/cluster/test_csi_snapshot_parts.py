@@ -54,7 +54,7 @@ def test_an_api_server_that_is_restarted_in_the_middle_is_waited_for(shop, state
     with shop.cluster.own.driver_fault("CreateSnapshot" if state == "present" else "CreateVolume", delay=3):
         timer = threading.Timer(1.0, lambda: shop.cluster.own.restart("kube-apiserver"))
         timer.start()
-        result = shop.run(name="pre", state=state, timeout=120)
+        result = shop.run(name="pre", state=state, timeout=300)
         timer.join()
     assert result["changed"]
     assert shop.read() == {"a": "old db"}

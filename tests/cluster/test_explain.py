@@ -11,33 +11,42 @@ import time
 import pytest
 
 from ansible_collections.restorepoint.core.plugins.module_utils.backends.csi.explain import Explain
+from ansible_collections.restorepoint.core.plugins.module_utils.core.snapshot import parse_timestamp
 from ansible_collections.restorepoint.core.plugins.module_utils.kube import KubeClient
 from ansible_collections.restorepoint.core.tests.cluster.lab import CORE, SNAPSHOTS, Failed
 
 #: As if so many seconds had passed, so that no test has to wait for them.
 LATER = 30
+BOUND = "snapshot.storage.kubernetes.io/volumesnapshot-bound-protection"
 
 
-def told(lab, path, later=LATER):
-    """Return what is said of the object at a path."""
+def told(lab, path, age=None):
+    """Return what is said of the object at a path: LATER, or when it is so many seconds old."""
     found = lab.api.get(path)
-    explain = Explain(KubeClient({"kubeconfig": str(lab.kubeconfig)}), now=lambda: time.time() + later)
+    now = time.time() + LATER if age is None else parse_timestamp(found["metadata"]["creationTimestamp"]) + age
+    explain = Explain(KubeClient({"kubeconfig": str(lab.kubeconfig)}), now=lambda: now)
     return explain.why([found])[found["metadata"]["uid"]]
 
 
-def says(lab, path, *words, later=LATER):
+def says(lab, path, *words):
     """Wait until all of the words are said of an object."""
     seen: list[str] = []
 
     def all_said():
-        seen[:] = told(lab, path, later)
+        seen[:] = told(lab, path)
         return all(any(word in each for each in seen) for word in words)
 
     try:
-        lab.until(all_said, "it is said", seconds=40)
+        lab.until(all_said, "it is said")
     except TimeoutError:
         pytest.fail(f"not all of {words} in {seen}")
     return list(seen)
+
+
+def protected(lab, path):
+    """Wait until a snapshot is ready, and stays until its content is gone: that comes after it is ready."""
+    lab.ready(path)
+    lab.api.wait(path, lambda each: each and BOUND in each["metadata"].get("finalizers", []))
 
 
 def content_path(lab, path):
@@ -113,6 +122,7 @@ def test_a_content_that_is_removed_before_its_snapshot_names_the_snapshot(cluste
     cluster.snapshot(namespace, "data", "snap")
     snapshot = cluster.snapshot_path(namespace, "snap")
     path = content_path(cluster, snapshot)
+    cluster.api.wait(path, lambda each: each and each["metadata"].get("finalizers"))
     cluster.api.delete(path)
     says(cluster, path, f"the VolumeSnapshot {namespace}/snap has to go first; remove that")
     cluster.api.delete(snapshot)
@@ -147,13 +157,10 @@ def test_without_the_snapshot_controller_nothing_touches_a_snapshot_and_that_is_
     path = fragile.snapshot_path(fragile_namespace, "snap")
     with fragile.own.without("snapshot-controller"):
         fragile.snapshot(fragile_namespace, "data", "snap", wait=False)
-        time.sleep(2)
-        assert told(fragile, path, later=0) == []
+        assert told(fragile, path, age=2) == []
         found = says(fragile, path, "the snapshot controller does not seem to run")
         assert len(found) == 1
-    # This comes after a snapshot is ready.
-    bound = "snapshot.storage.kubernetes.io/volumesnapshot-bound-protection"
-    fragile.api.wait(path, lambda each: bound in each["metadata"].get("finalizers", []))
+    protected(fragile, path)
     with fragile.own.without("snapshot-controller"):
         fragile.api.delete(path)
         says(fragile, path, "the snapshot controller has not begun to remove its content")
@@ -169,7 +176,7 @@ def test_without_the_sidecar_a_content_is_not_touched_and_that_is_said(fragile, 
         words = "the csi-snapshotter sidecar of driver folders.restorepoint.test does not seem to run"
         says(fragile, path, words)
         says(fragile, content, words)
-    fragile.ready(path)
+    protected(fragile, path)
     with fragile.own.without("csi-snapshotter"):
         fragile.api.delete(path)
         says(fragile, path, "which the csi-snapshotter sidecar of the driver folders.restorepoint.test removes")
@@ -199,7 +206,7 @@ def test_what_the_driver_says_is_passed_on(fragile, fragile_namespace):
     with fragile.own.driver_fault("CreateSnapshot", code="exhausted", message="no room on the array"):
         fragile.snapshot(fragile_namespace, "data", "snap", wait=False)
         says(fragile, path, "no room on the array")
-    fragile.ready(path)
+    protected(fragile, path)
     with fragile.own.driver_fault("DeleteSnapshot", code="internal", message="the array is busy"):
         fragile.api.delete(path)
         says(fragile, path, "which the csi-snapshotter sidecar", "event SnapshotDeleteError")

@@ -37,7 +37,7 @@ class Refused(Exception):
 class Client:
     """Logs in with a password, or uses a token; ``run`` waits for a task and returns its exit status."""
 
-    def __init__(self, server: Server, user: str = "root@pam", token: str = "", timeout: float = 10.0) -> None:
+    def __init__(self, server: Server, user: str = "root@pam", token: str = "", timeout: float = 120.0) -> None:
         self.server = server
         context = ssl.create_default_context(cafile=server.ca_path)
         self.connection = http.client.HTTPSConnection(server.host, server.port, context=context, timeout=timeout)

@@ -18,6 +18,7 @@ def server():
     with PveServer() as found:
         found.settings.task_seconds = found.settings.vmstate_seconds = found.settings.start_seconds = 0.004
         found.settings.ha_seconds = 0.004
+        found.settings.idle_seconds = 600  # a test that is held up for a while has its connections still
         scenarios.kinds(found)
         yield found
 

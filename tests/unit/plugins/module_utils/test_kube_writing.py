@@ -224,10 +224,15 @@ def test_what_was_ready_and_is_so_no_longer_is_waited_for(server, client):
     make(client, name="a")
     make(client, name="b")
     later(server, "a", 0.0, readyToUse=True).join()
-    timers = [later(server, "a", 0.1, readyToUse=False), later(server, "b", 0.2, readyToUse=True)]
+
+    def change():  # one after the other, also where the machine comes late to both
+        for name, is_ready in (("a", False), ("b", True)):
+            server.change(server.find("volumesnapshots", name), {"status": {"readyToUse": is_ready}})
+
+    timer = threading.Timer(0.1, change)
+    timer.start()
     assert wait(server, {"a": ready, "b": ready}, seconds=3.0).waiting == ("a",)
-    for timer in timers:
-        timer.join()
+    timer.join()
 
 
 def test_an_object_that_goes_is_seen_to_go(server, client):

@@ -191,7 +191,7 @@ def test_a_controller_that_does_not_start_is_an_error_in_the_words_of_its_pods(c
             kubelet(cluster, word, plural, item)
 
     with bare(FakeCluster(certificate, broken)) as fake:
-        result = go(fake, manifests=[{"source": str(manifest)}], wait_timeout=1)
+        result = go(fake, manifests=[{"source": str(manifest)}], wait_timeout=6)
     assert result["failed"]
     assert 'snapshot-controller-1: ImagePullBackOff Back-off pulling image "x"' in result["msg"]
     assert len(result["changes"]) == 8
@@ -204,8 +204,8 @@ def test_a_crd_that_is_never_established_is_an_error_in_the_server_s_words(certi
             cluster.change(item, {"status": {"conditions": [taken]}})
 
     with bare(FakeCluster(certificate, stubborn)) as fake:
-        result = go(fake, manifests=[{"source": str(manifest)}], wait_timeout=1)
-    assert '"volumesnapshots" is already in use after 1 s' in result["msg"]
+        result = go(fake, manifests=[{"source": str(manifest)}], wait_timeout=6)
+    assert '"volumesnapshots" is already in use after 6 s' in result["msg"]
 
 
 # Where manifests come from

@@ -74,7 +74,7 @@ def test_a_hundred_claims_cost_little_more_than_a_request_each(csi):
 
 def test_when_one_fails_what_was_made_is_removed_again(csi):
     csi.csi.broken["uploads"] = "the storage is full"
-    result = csi.state(pvc=BOTH, name="pre", timeout=3)
+    result = csi.state(pvc=BOTH, name="pre", timeout=6)
     assert "take snapshot 'pre' of shop/uploads within" in result["msg"]
     assert "the snapshot controller says: the storage is full" in result["msg"]
     assert results(result) == {"shop/db": "undone", "shop/uploads": "failed"}
@@ -84,7 +84,7 @@ def test_when_one_fails_what_was_made_is_removed_again(csi):
 
 def test_on_failure_keep_leaves_what_there_is(csi):
     csi.csi.broken["uploads"] = "the storage is full"
-    result = csi.state(pvc=BOTH, name="pre", timeout=3, on_failure="keep")
+    result = csi.state(pvc=BOTH, name="pre", timeout=6, on_failure="keep")
     assert result["failed"]
     assert result["changed"]
     assert results(result) == {"shop/db": "created", "shop/uploads": "failed"}
@@ -462,7 +462,7 @@ def test_when_one_clone_fails_the_others_are_removed_again(csi):
     csi.server.objects.pop(("snapshot.storage.k8s.io", "volumesnapshots", "shop", "uploads-pre"))
     csi.server.put({**gone, "metadata": {**gone["metadata"], "name": "uploads-pre-x"}})
     csi.csi._persistentvolumeclaims = slow(csi.csi._persistentvolumeclaims, "copy-b")
-    result = csi.state(pvc=BOTH, name="pre", state="cloned", clone=["copy-a", "copy-b"], timeout=3)
+    result = csi.state(pvc=BOTH, name="pre", state="cloned", clone=["copy-a", "copy-b"], timeout=6)
     assert "it is not bound (phase Pending)" in result["msg"]
     assert results(result) == {"shop/db": "undone", "shop/uploads": "failed"}
     assert csi.server.find("persistentvolumeclaims", "copy-a") is None

@@ -93,7 +93,7 @@ def call(place, module=hostpath_snapshot, **arguments):
 def test_every_result_is_documented(place):
     both = [str(place / "target"), str(place / "other")]
     made = call(place, name="x", path=both, checksum=True, labels={"a": 1}, description="d")
-    assert (made["changed"], made["spread_seconds"] in (0, 1)) == (True, True)
+    assert (made["changed"], made["spread_seconds"] >= 0) == (True, True)
     assert [each["action"] for each in made["results"]] == ["created", "created"]
     assert not call(place, name="x", path=both)["changed"]
     call(place, name="x", description="other")

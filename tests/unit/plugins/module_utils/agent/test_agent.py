@@ -28,7 +28,7 @@ signals.as_usual()
 TOOL = pathlib.Path(__file__).resolve().parents[5] / "tools" / "agent.py"
 
 
-def wait_for(what, seconds=30.0):
+def wait_for(what, seconds=120.0):
     """Wait until something is true, and fail if it does not come to be."""
     deadline = time.monotonic() + seconds
     while not what():

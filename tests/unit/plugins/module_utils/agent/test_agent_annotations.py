@@ -158,7 +158,7 @@ def test_a_snapshot_that_fails_leaves_the_others_and_is_tried_again(shop):
     shop.add("db", "daily", "1")
     shop.add("uploads", "daily", "1")
     shop.csi.broken["db"] = "the storage says no"
-    code, record = shop.record("--timeout", "2")
+    code, record = shop.record("--timeout", "6")  # in which the other one is ready
     assert code == 1
     assert [each["target"] for each in record["failures"]] == ["shop/db"]
     assert "the storage says no" in record["failures"][0]["reason"]

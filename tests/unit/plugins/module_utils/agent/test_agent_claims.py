@@ -40,7 +40,7 @@ class Here:
         self.folder, self.server = folder, server
         self.now = int(time.time())
         (folder / "kubeconfig").write_text(json.dumps(server.kubeconfig()))
-        self.target = {"backend": "csi", "namespace": "shop", "timeout": 5, "kubeconfig": str(folder / "kubeconfig")}
+        self.target = {"backend": "csi", "namespace": "shop", "timeout": 60, "kubeconfig": str(folder / "kubeconfig")}
         self.keys = {"keep": {"last": 1}}
 
     def add(self, *names, namespace="shop", **labels):

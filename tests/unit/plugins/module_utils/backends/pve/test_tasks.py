@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from typing import Any
@@ -22,7 +23,7 @@ def upid(number, node="pve1"):
 
 
 class Node:
-    """Answers for tasks: ``ends`` says when each has ended; ``hidden`` are not in the list."""
+    """Answers for tasks: ``ends`` says when each has ended, from ``started`` on; ``hidden`` are not in the list."""
 
     user, foreground, skew = "root@pam", False, 0.0
 
@@ -47,8 +48,9 @@ class Node:
         return {key: status if time.monotonic() - self.started >= after else ""}
 
 
-def waited(node, seconds=5.0):
-    """Wait for all tasks at once; return what each came to."""
+def waited(node, seconds=60.0, together=False):
+    """Wait for all tasks at once; return what each came to. ``together``: time begins when all are waited for."""
+    node.started = math.inf if together else node.started
     deadline = Deadline(seconds)
     watcher = tasks.TaskWatcher(PveClient(node, 5.0, deadline), deadline)
     found: dict[str, Any] = {}
@@ -62,6 +64,9 @@ def waited(node, seconds=5.0):
     threads = [threading.Thread(target=wait, args=(text,)) for text in node.ends]
     for each in threads:
         each.start()
+    while together and len(watcher._nodes.get("pve1", ())) < len(threads):
+        time.sleep(0.01)
+    node.started = time.monotonic() if together else node.started
     for each in threads:
         each.join()
     watcher.close()
@@ -72,7 +77,7 @@ def waited(node, seconds=5.0):
 def test_each_task_gets_its_own_exit_status(count):
     ends = {upid(number): (0.1, "OK" if number % 2 else "no space") for number in range(1, count + 1)}
     node = Node(ends)
-    assert waited(node) == {text: status for text, (_after, status) in ends.items()}
+    assert waited(node, together=True) == {text: status for text, (_after, status) in ends.items()}
     lists = [each for each in node.asked if isinstance(each, dict)]
     assert bool(lists) == (count >= tasks.LIST_FROM)
     for each in lists:
@@ -82,7 +87,7 @@ def test_each_task_gets_its_own_exit_status(count):
 
 def test_a_list_stands_for_many_single_questions():
     node = Node({upid(number): (0.5, "OK") for number in range(1, 31)})
-    waited(node)
+    waited(node, together=True)
     assert len(node.asked) < 10
 
 
