@@ -13,6 +13,7 @@ import os
 
 import pytest
 
+from ansible_collections.restorepoint.core.plugins.module_utils.backends.pve import operations
 from ansible_collections.restorepoint.core.tests import signals
 from ansible_collections.restorepoint.core.tests.lab.filesystems import Lab
 from ansible_collections.restorepoint.core.tests.unit.plugins.modules.pve_cluster import guests_of_each_kind
@@ -59,5 +60,7 @@ def ext4(lab):
 @pytest.fixture
 def pve():
     """A server of Proxmox VE with a guest of each kind; it needs neither root nor loop devices."""
-    with guests_of_each_kind() as cluster:
+    with guests_of_each_kind() as cluster, pytest.MonkeyPatch.context() as patch:
+        # A run that has failed takes so long at most to clean up: a busy machine may need more than a moment.
+        patch.setattr(operations, "_STOP_SECONDS", 6.0)
         yield cluster

@@ -169,6 +169,8 @@ class MariaDB:
         try:
             client.ask(f"{statements};\nSELECT 'done';\n", "done", PATIENCE)
             yield
+            # The client's end does not wait for the server, which may hold a lock of the session a little longer.
+            client.ask("UNLOCK TABLES;\nSELECT 'gone';\n", "gone", PATIENCE)
         finally:
             client.end(PATIENCE)
 

@@ -114,8 +114,11 @@ def adopt_orphans() -> None:
 
 def children() -> set[int]:
     """Return the processes whose parent this process is."""
-    lists = (path.read_text() for path in pathlib.Path("/proc/self/task").glob("*/children"))
-    return {int(pid) for text in lists for pid in text.split()}
+    found: set[int] = set()
+    for path in pathlib.Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread may have ended meanwhile: its children are another thread's now
+            found.update(map(int, path.read_text().split()))
+    return found
 
 
 @dataclass

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 PREFIX = "restorepoint-lab-"
 GIB = 1 << 30
-_PATIENCE_SECONDS = 30
+_PATIENCE_SECONDS = 120
 _MAKE = {
     "ext4": ("mkfs.ext4", "-q", "-F", "-b", "4096"),
     "xfs": ("mkfs.xfs", "-q", "-f", "-m", "reflink=1"),
@@ -34,7 +34,7 @@ _MAKE = {
 
 def run(*argv: object) -> str:
     """Run a program and return what it printed; fail with its own words."""
-    done = subprocess.run([str(each) for each in argv], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([str(each) for each in argv], capture_output=True, text=True, timeout=600, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, argv))}: {done.stderr.strip()}")
     return done.stdout
@@ -124,7 +124,9 @@ class Lab:
         return self
 
     def __exit__(self, *_unused: object) -> None:
-        _clear_away(str(self.folder))
+        # A run that begins meanwhile would find the folder without its lock, and clear it away as well.
+        with one_at_a_time():
+            _clear_away(str(self.folder))
         self._lock.close()
 
     def disk(self, fstype: str) -> pathlib.Path:

@@ -103,7 +103,7 @@ def test_a_snapshot_that_was_made_writable_and_changed_does_not_count(volumes):
     assert "was made writable" in volumes.refused("a", "rolled_back").result["blockers"][0]["reason"]
     (stored(volumes) / "file").write_text("forged")
     run("btrfs", "property", "set", "-ts", stored(volumes), "ro", "true")
-    run("sync")
+    run("sync", "-f", volumes.folder)
     assert "was written to" in volumes.refused().reasons[0]
     (proof,) = volumes.info(verify=True)["verified"]
     assert not proof["ok"]
@@ -204,7 +204,7 @@ def test_reading_what_was_returned_is_no_difference(volumes, recursive):
     changed = subvolume.show(str(target)).changed
     for path in ("file", "db/file", "srv/deep/file"):
         os.utime(target / path, ns=(1, (target / path).stat().st_mtime_ns))
-    run("sync")
+    run("sync", "-f", volumes.folder)
     assert subvolume.show(str(target)).changed > changed
     again = volumes.call("a", "rolled_back", recursive=recursive).only
     assert again["action"] == "unchanged"
@@ -455,12 +455,13 @@ def test_sizes_tell_what_a_snapshot_holds_alone(lab, quotas):
         target = volumes.make("db")
         if quotas:
             run("btrfs", "quota", "enable", disk)
+            run("btrfs", "quota", "rescan", "-w", disk)  # enabling begins one, and does not wait for it
         (target / "big").write_bytes(os.urandom(1 << 20))
         (target / "db" / "big").write_bytes(os.urandom(1 << 20))
         volumes.call(recursive=True)
         (target / "big").unlink()
         (target / "db" / "big").unlink()
-        run("sync")
+        run("sync", "-f", disk)
         (shown,) = volumes.info(sizes=True)["snapshots"]
         assert shown["extra"]["measured_by"] == ("quota groups" if quotas else "extents")
         assert 2 << 20 <= shown["size_bytes"] <= 3 << 20

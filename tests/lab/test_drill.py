@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -18,7 +19,13 @@ import yaml
 from ansible_collections.restorepoint.core.plugins.module_utils.agent import cli, opened, scratch, state
 from ansible_collections.restorepoint.core.plugins.module_utils.core.errors import RestorePointError
 from ansible_collections.restorepoint.core.tests.lab import faults, volumes
-from ansible_collections.restorepoint.core.tests.lab.filesystems import mount_image, mounts_below, run, unmount
+from ansible_collections.restorepoint.core.tests.lab.filesystems import (
+    mount_image,
+    mounts_below,
+    one_at_a_time,
+    run,
+    unmount,
+)
 from ansible_collections.restorepoint.core.tests.lab.test_monitoring import CHECKOUT, RULES, told, tools
 from ansible_collections.restorepoint.core.tests.unit.plugins.module_utils.agent.test_agent import TOOL, Host
 
@@ -148,7 +155,10 @@ def test_a_copy_is_mounted_so_that_nothing_on_it_can_do_harm(image, tmp_path):
     assert opened.filesystem_of(str(path), 60) == fstype
     folder = tmp_path / "mounted"
     folder.mkdir()
-    with opened.mounted(str(path), str(folder), fstype, opened.mount_options(fstype, untouched=True), 60) as where:
+    with contextlib.ExitStack() as stack:
+        with one_at_a_time():  # it takes a loop device
+            options = opened.mount_options(fstype, untouched=True)
+            where = stack.enter_context(opened.mounted(str(path), str(folder), fstype, options, 60))
         assert os.listdir(where)
         found = os.statvfs(where).f_flag
         for flag in (os.ST_RDONLY, os.ST_NOSUID, os.ST_NODEV, os.ST_NOEXEC):
@@ -163,7 +173,8 @@ def test_who_keeps_it_from_being_unmounted_is_named(image, tmp_path, monkeypatch
     monkeypatch.setattr(opened, "_ATTEMPTS", 2)
     folder = tmp_path / "mounted"
     folder.mkdir()
-    opened.mount(str(path), str(folder), fstype, opened.mount_options(fstype), 60)
+    with one_at_a_time():
+        opened.mount(str(path), str(folder), fstype, opened.mount_options(fstype), 60)
     user = subprocess.Popen(["sleep", "600"], cwd=folder)
     try:
         with pytest.raises(RestorePointError, match=f"pid {user.pid} .*works in it"):

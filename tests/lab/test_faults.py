@@ -812,13 +812,13 @@ def test_a_tool_that_hangs_is_stopped_and_named(lab, tmp_path, monkeypatch):
 
 
 def slow(world, **options):
-    """Start a run that takes twelve seconds, so that it still runs when a busy machine comes to what is next."""
+    """Start a run that takes a minute and a half, so that it still runs when a busy machine comes to what is next."""
     with open(world.target / "large", "wb") as file:
         file.write(os.urandom(1 << 20) * 24)
-    return start(**{**world.options, "bandwidth_limit": "2M", **options})
+    return start(**{**world.options, "bandwidth_limit": "256K", **options})
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=120):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come so far"
@@ -834,14 +834,18 @@ def is_copying(world):
 def test_of_two_runs_at_once_the_second_waits_or_names_the_first_and_readers_do_not_wait(ext4):
     world = World(ext4)
     world.take("a")
-    first = slow(world, name="b")
+    first = slow(world, name="b", bandwidth_limit="2M")
     wait_for(lambda: is_copying(world))
-    with pytest.raises(Failed, match=rf"pid {first.pid} .* holds the lock") as failure:
-        call(name="c", **world.options)
-    assert in_one_sentence(str(failure.value))
-    assert [each["name"] for each in info(store=ext4.store)["snapshots"]] == ["a"]
-    assert first.poll() is None  # neither has waited for it
-    second = start(**{**world.options, "name": "c", "lock_timeout": 60})
+    # It stands still until all is seen: so it cannot end before, and who waits for it waits in vain.
+    first.send_signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(Failed, match=rf"pid {first.pid} .* holds the lock") as failure:
+            call(name="c", **world.options)
+        assert in_one_sentence(str(failure.value))
+        assert [each["name"] for each in info(store=ext4.store, lock_timeout=1)["snapshots"]] == ["a"]
+        second = start(**{**world.options, "name": "c", "lock_timeout": 120})
+    finally:
+        first.send_signal(signal.SIGCONT)
     assert finished(first)["changed"]
     assert finished(second)["changed"]
     world.holds.update(dict.fromkeys(("b", "c"), snapshot_of(world.target)))
@@ -851,7 +855,7 @@ def test_of_two_runs_at_once_the_second_waits_or_names_the_first_and_readers_do_
 
 def test_first_runs_that_make_a_store_at_once_all_succeed(ext4):
     targets = [ext4.make_target(f"t{number}") for number in range(4)]
-    runs = [start(path=[target], store=ext4.store, name="a", lock_timeout=60) for target in targets]
+    runs = [start(path=[target], store=ext4.store, name="a", lock_timeout=120) for target in targets]
     assert [finished(each)["changed"] for each in runs] == [True] * 4
     assert len(info(store=ext4.store)["snapshots"]) == 4
     assert leftovers(ext4.folder) == []

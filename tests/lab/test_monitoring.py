@@ -219,10 +219,16 @@ def test_every_expression_of_every_panel_has_data(watched):
 
 def test_every_variable_of_the_dashboard_has_a_choice(watched):
     found = {}
-    for variable in dashboard()["templating"]["list"]:
-        if variable["type"] == "query":
-            ((series, label),) = re.findall(r"^label_values\((.+), (\w+)\)$", variable["definition"])
-            found[variable["name"]] = {each["metric"][label] for each in watched.query(filled(series))}
+
+    def asked():
+        for variable in dashboard()["templating"]["list"]:
+            if variable["type"] == "query":
+                ((series, label),) = re.findall(r"^label_values\((.+), (\w+)\)$", variable["definition"])
+                found[variable["name"]] = {each["metric"][label] for each in watched.query(filled(series))}
+        return all(found.values())
+
+    # A scrape that was late, as on a busy machine, leaves a moment without any series.
+    wait_for(asked, LONG)
     assert found == {"instance": {watched.agent}, "policy": {"dev"}, "backend": {"hostpath"}}
 
 

@@ -18,7 +18,7 @@ PAIR = [101, 200]
 CALLS = {"present": 15, "absent": 10, "rolled_back": 15}
 KINDS = {"present": "snapshot", "absent": "delsnapshot", "rolled_back": "rollback"}
 #: No run may hang. Its own timeouts are far shorter, but a busy machine has its own time.
-SECONDS = 60
+SECONDS = 300
 
 
 def prepared(pve, state, name="one", guests=None):
@@ -30,7 +30,7 @@ def prepared(pve, state, name="one", guests=None):
         assert "failed" not in pve.state(vmid=guests, name=name)
     for vmid in guests:
         pve.server.guest(vmid).write("now")
-    return {"vmid": guests, "name": name, "state": state, "timeout": 10, "start": state == "rolled_back"}
+    return {"vmid": guests, "name": name, "state": state, "timeout": 60, "start": state == "rolled_back"}
 
 
 def is_reached(pve, state, vmid, name="one"):
@@ -148,7 +148,7 @@ def test_a_killed_worker_is_named_with_the_way_out_where_the_api_cannot(pve):
 def test_a_task_that_hangs_is_stopped_at_the_deadline_and_cleans_up(pve):
     pve.server.faults.at("POST */100/snapshot", 1, faults.hang_task())
     started = time.monotonic()
-    result = pve.state(vmid=[100, 101], name="one", timeout=2)
+    result = pve.state(vmid=[100, 101], name="one", timeout=8)  # enough to begin with, on a busy machine
     assert time.monotonic() - started < SECONDS
     assert "had not ended by the deadline" in result["msg"]
     judge(pve, "present", result)
@@ -157,7 +157,7 @@ def test_a_task_that_hangs_is_stopped_at_the_deadline_and_cleans_up(pve):
 def test_a_removal_that_hangs_is_reported_and_not_stopped(pve):
     prepared(pve, "absent")
     pve.server.faults.at("DELETE */100/*", 1, faults.hang_task())
-    result = pve.state(vmid=[100], name="one", state="absent", timeout=1)
+    result = pve.state(vmid=[100], name="one", state="absent", timeout=8)
     assert "had not ended by the deadline (UPID:" in result["msg"]
     assert "follow that task" in result["msg"]
 

@@ -276,7 +276,9 @@ def test_an_ordinary_user_sees_own_processes_and_is_told_of_the_limits(public_fo
     from ansible_collections.restorepoint.core.plugins.module_utils.users import find_users
     os.setgid(65534)
     os.setuid(65534)
-    child = subprocess.Popen(["sleep", "60"], cwd=data)
+    child = subprocess.Popen(["sleep", "600"], cwd=data)
+    while open(f"/proc/{child.pid}/comm").read() != "sleep\\n":
+        pass  # it begins: its files are closed, which is all that Popen waits for, but its name is still ours
     found = find_users(data)
     child.kill()
     assert not found.complete, found

@@ -54,6 +54,7 @@ class Devtools:
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Return what a method gives. Raises AssertionError with its words where it fails."""
@@ -72,11 +73,11 @@ class Devtools:
                 return result
             self._note(found)
 
-    def wait_for(self, event: str) -> dict[str, Any]:
-        """Return the first event of that name that has not been waited for yet."""
+    def wait_for(self, event: str, **params: Any) -> dict[str, Any]:
+        """Return the first event of that name, and with these parameters, that has not been waited for yet."""
         while True:
             for number, each in enumerate(self._events):
-                if each["method"] == event:
+                if each["method"] == event and params.items() <= each["params"].items():
                     return self._events.pop(number)
             self._note(self._next())
 
@@ -116,8 +117,9 @@ class Devtools:
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale,
                   mobile=width < 600)  # fmt: skip
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        self.call("Page.navigate", url=page.as_uri())
-        self.wait_for("Page.loadEventFired")
+        loading = self.call("Page.navigate", url=page.as_uri())["loaderId"]
+        # That of the page before, even of the empty one, may come late.
+        self.wait_for("Page.lifecycleEvent", loaderId=loading, name="load")
 
     def evaluate(self, expression: str) -> Any:
         """Return the value of an expression; a promise is waited for."""
