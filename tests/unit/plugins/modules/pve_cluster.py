@@ -37,8 +37,14 @@ class Cluster:
         return run(pve_snapshot, check_mode, **{**self.login, **options})
 
     def done(self, **options: Any) -> dict[str, Any]:
-        """Run pve_snapshot, which has to succeed, after check mode, which has to predict it."""
+        """Run pve_snapshot, which has to succeed, after check mode, which has to predict it.
+
+        Check mode only reads: a return that it carried out would look the same when it is carried out once more.
+        """
+        before = len(self.server.calls)
         foreseen = self.state(check_mode=True, **options)
+        sent = {str(each) for each in self.server.calls[before:] if each.method != "GET"}
+        assert sent <= {"POST /access/ticket"}
         found = self.state(**options)
         assert "failed" not in found, found["msg"]
         assert "failed" not in foreseen, foreseen["msg"]
