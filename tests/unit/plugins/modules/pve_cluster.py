@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -89,9 +90,9 @@ def impatient() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def guests_of_each_kind() -> Iterator[Cluster]:
+def guests_of_each_kind(clock: Callable[[], float] = time.time) -> Iterator[Cluster]:
     """A server with a guest of each kind (scenarios.kinds), whose tasks take almost no time; nothing waits for long."""
-    with PveServer() as server, impatient():
+    with PveServer(clock=clock) as server, impatient():
         server.settings.task_seconds = server.settings.vmstate_seconds = server.settings.start_seconds = 0.004
         scenarios.kinds(server)
         yield Cluster(server)
