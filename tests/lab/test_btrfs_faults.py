@@ -35,6 +35,8 @@ class Operation:
     name: str | None = "a"
     state = "present"
     options: ClassVar[dict[str, object]] = {}
+    #: Whether there is a snapshot called a before and afterwards, which then must never be lost.
+    stays: ClassVar[bool] = True
 
     def __init__(self, volumes):
         self.volumes = volumes
@@ -63,6 +65,7 @@ class Operation:
     def is_whole(self):
         """Assert, right after recovery, what must not be lost whatever was done."""
         assert picture(self.target) in (self.old, self.new)
+        assert not self.stays or self.volumes.names == ["a"]
 
     def is_done(self):
         """Assert that it is done."""
@@ -70,6 +73,7 @@ class Operation:
 
 
 class Take(Operation):
+    stays = False
     options: ClassVar[dict[str, object]] = {"recursive": True}
 
     def is_done(self):
@@ -79,6 +83,7 @@ class Take(Operation):
 
 
 class Replace(Take):
+    stays = True
     options: ClassVar[dict[str, object]] = {"recursive": True, "replace": True, "max_age": "0s"}
 
     def prepare(self):
@@ -95,6 +100,7 @@ class Replace(Take):
 
 
 class Absent(Operation):
+    stays = False
     state = "absent"
 
     def prepare(self):

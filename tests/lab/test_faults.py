@@ -19,7 +19,7 @@ import re
 import signal
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -132,12 +132,17 @@ class World:
         return [each["extra"]["path"] for each in found]
 
     def check_snapshots(self, *maybe):
-        """Every snapshot holds what it should; ``maybe`` (name, content) are contents it may hold as well."""
-        for name in self.listed():
+        """Every snapshot holds what it should; ``maybe`` (name, content) are contents it may hold as well.
+
+        Return the names of those that are there.
+        """
+        listed = self.listed()
+        for name in listed:
             found = snapshot_of(self.folder / name)
             allowed = [content for key, content in maybe if key == name]
             allowed += [self.holds[name]] if name in self.holds else []
             assert any(differences(each, found) == [] for each in allowed), (name, differences(allowed[0], found))
+        return listed
 
 
 @dataclass
@@ -146,6 +151,8 @@ class Operation:
 
     world: World
     old: Any = None
+    #: The snapshots that have to be listed whatever happens: one that was lost would only not be compared.
+    stay: ClassVar[frozenset[str]] = frozenset({"a"})
 
     def options(self) -> dict[str, Any]:
         raise NotImplementedError
@@ -158,15 +165,20 @@ class Operation:
         found = snapshot_of(self.world.target)
         assert any(differences(each, found) == [] for each in contents), differences(contents[0], found)
 
+    def check_snapshots(self, *maybe):
+        assert self.stay <= set(self.world.check_snapshots(*maybe))
+
     def halfway(self):
         self.target_is(self.old)
-        self.world.check_snapshots()
+        self.check_snapshots()
 
     def ended(self):
         self.halfway()
 
 
 class FirstTake(Operation):
+    stay = frozenset()
+
     def prepare(self):
         self.old = snapshot_of(self.world.target)
         self.world.holds["a"] = self.old
@@ -202,16 +214,21 @@ class Replace(Operation):
 
     def halfway(self):
         self.target_is(self.old)
-        self.world.check_snapshots(("a", self.old))
+        if "a" not in self.world.check_snapshots(("a", self.old)):
+            # Between two renames neither has its name. The next run completes that, whatever it is asked for.
+            call(**self.world.options, name="other", state="absent")
+            self.check_snapshots(("a", self.old))
 
     def ended(self):
         self.world.holds["a"] = self.old
         self.target_is(self.old)
-        self.world.check_snapshots()
+        self.check_snapshots()
         assert self.world.listed() == ["a"]
 
 
 class Absent(Operation):
+    stay = frozenset({"b"})
+
     def prepare(self):
         super().prepare()
         self.world.take("b")
@@ -225,6 +242,8 @@ class Absent(Operation):
 
 
 class Prune(Operation):
+    stay = frozenset({"c"})
+
     def prepare(self):
         super().prepare()
         for name in ("b", "c"):
@@ -256,7 +275,7 @@ class Return(Operation):
         self.new = self.world.holds["a"]
 
     def halfway(self):
-        self.world.check_snapshots()
+        self.check_snapshots()
         if self.old is None and not self.world.target.exists():
             return
         self.target_is(*filter(None, (self.old, self.new)))
@@ -273,7 +292,7 @@ class Return(Operation):
         return any(path.is_dir() and differences(self.old, snapshot_of(path)) == [] for path in near)
 
     def ended(self):
-        self.world.check_snapshots()
+        self.check_snapshots()
         self.target_is(self.new)
         (aside,) = self.world.asides()
         assert differences(self.old, snapshot_of(aside)) == []
@@ -287,7 +306,7 @@ class ReturnWithoutAside(Return):
         return True
 
     def ended(self):
-        self.world.check_snapshots()
+        self.check_snapshots()
         self.target_is(self.new)
         assert self.world.asides() == []
         assert [each.name for each in self.world.target.parent.iterdir()] in (["store", "target"], ["target", "store"])
@@ -305,7 +324,7 @@ class ReturnToNothing(Return):
         return True
 
     def ended(self):
-        self.world.check_snapshots()
+        self.check_snapshots()
         self.target_is(self.new)
         assert self.world.asides() == []
 
@@ -328,7 +347,7 @@ class ReturnParts(Return):
         return {path: facts for path, facts in content.items() if path == part or path.startswith(part + b"/")}
 
     def halfway(self):
-        self.world.check_snapshots()
+        self.check_snapshots()
         found = snapshot_of(self.world.target)
         for part in self.parts:
             assert self.seen(found, part) in (self.seen(self.old, part), self.seen(self.new, part))
@@ -342,7 +361,7 @@ class ReturnParts(Return):
         assert [each for each in differences(around[0], around[1]) if "mtime_ns" not in each] == []
 
     def ended(self):
-        self.world.check_snapshots()
+        self.check_snapshots()
         found = snapshot_of(self.world.target)
         for part in self.parts:
             assert self.seen(found, part) == self.seen(self.new, part)

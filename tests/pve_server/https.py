@@ -12,6 +12,7 @@ Standard library only; called by server.py.
 from __future__ import annotations
 
 import contextlib
+import email.utils
 import json
 import re
 import socket
@@ -163,7 +164,7 @@ class Connection(socketserver.BaseRequestHandler):
         if how == "garbage":
             answer = Answer(200, "OK", "<html><body>It works!</body></html>")
         keep = not last and answer.status < 400 and headers.get("connection", "").lower() != "close"
-        sent = _render(answer, keep)
+        sent = _render(answer, keep, self.site.cluster.tasks.clock())
         if how == "cut":
             self.socket.sendall(sent[: len(sent) - 1 - len(answer.body.encode()) // 2])
             return self._reset()
@@ -252,13 +253,15 @@ def _user(site: Site, request: Request, headers: Mapping[str, str]) -> str:
     return ticket.user
 
 
-def _render(answer: Answer, keep: bool) -> bytes:
+def _render(answer: Answer, keep: bool, now: float) -> bytes:
     words = answer.message.replace("\n", " ") or HTTPStatus(answer.status).phrase
     body = answer.body.encode()
+    date = email.utils.formatdate(now, usegmt=True)
     head = (
         f"HTTP/1.1 {answer.status} {words}\r\n"
         f"Connection: {'Keep-Alive' if keep else 'close'}\r\n"
         f"Content-Type: application/json;charset=UTF-8\r\nContent-Length: {len(body)}\r\n"
+        f"Date: {date}\r\nExpires: {date}\r\n"
         "Cache-Control: max-age=0\r\nPragma: no-cache\r\nServer: pve-api-daemon/3.0\r\n\r\n"
     )
     return head.encode() + body

@@ -59,16 +59,20 @@ play states.yml "$@"
 
 # The collection's playbooks, as AWX calls them: variables are text. First in check mode, then twice.
 running='{"restore_point": "pre-maintenance", "pve_exclude": "103,105,108,201,203", "pve_max_age": "1h"}'
-for mode in --check "" ""; do
-    play restorepoint.core.pve_take_restore_point -e "${running}" ${mode} "$@" | tee "${OUTPUT_DIR}/take.log"
-done
-grep -q 'changed=0' "${OUTPUT_DIR}/take.log"
+take() {
+    play restorepoint.core.pve_take_restore_point -e "${running}" "$@"
+}
+take --check "$@" | says 'changed=1'
+tool guest 104 | lacks pre-maintenance
+take "$@" | says 'changed=1'
 tool guest 104 | says pre-maintenance
+take "$@" | says 'changed=0'
 play restorepoint.core.pve_list_snapshots -e pve_vmids=100,200 "$@" | says 'pre-maintenance'
 play restorepoint.core.pve_list_snapshots -e pve_older_than=30 "$@"
 play restorepoint.core.pve_remove_old_snapshots -e pve_days=30 -e 'pve_match=*' --check "$@" | says 'changed=0'
 play restorepoint.core.pve_remove_old_snapshots -e pve_days=30 -e 'pve_match=*' "$@" | says 'changed=0'
 fails play restorepoint.core.pve_remove_old_snapshots
+grep -q 'Set pve_days to the number of days' "${OUTPUT_DIR}/failed.log"
 tool write 101 now
 play restorepoint.core.pve_roll_back_guest -e pve_vmid=101 -e restore_point=pre-maintenance -e pve_once=job-1 "$@"
 tool guest 101 | lacks '"now"'
@@ -80,24 +84,30 @@ for point in one two three; do
     play restorepoint.core.pve_take_restore_point -e "restore_point=nightly-${point}" -e pve_owner=nightly \
         -e pve_vmids=101,202 "$@"
 done
-for mode in --check "" ""; do
-    play restorepoint.core.pve_prune_by_policy -e pve_owner=nightly -e pve_keep_last=1 ${mode} "$@" \
-        | tee "${OUTPUT_DIR}/prune.log"
-done
-grep -q 'changed=0' "${OUTPUT_DIR}/prune.log"
+prune() {
+    play restorepoint.core.pve_prune_by_policy -e pve_owner=nightly -e pve_keep_last=1 "$@"
+}
+prune --check "$@" | says 'changed=1'
+tool guest 202 | says nightly-one
+prune "$@" | says 'changed=1'
 tool guest 202 | says nightly-three
 tool guest 202 | lacks nightly-one
+prune "$@" | says 'changed=0'
 
 # On the nodes themselves, through pvesh: no credential at all.
 nodes="${OUTPUT_DIR}/nodes.json"
 "${ANSIBLE_TEST_PYTHON_INTERPRETER:-python}" nodes.py "${server}" >"${nodes}"
-for mode in --check "" ""; do
+on_nodes() {
     env -u PROXMOX_HOST -u PROXMOX_USER -u PROXMOX_PASSWORD -u PROXMOX_CA_PATH ansible-playbook -i "${nodes}" \
         restorepoint.core.pve_on_nodes -e restore_point=on-nodes -e pve_exclude=103,105,108,201,203 -e pve_become=no \
-        ${mode} "$@" | tee "${OUTPUT_DIR}/nodes.log"
-done
-grep -c 'changed=0 ' "${OUTPUT_DIR}/nodes.log" | grep -qx 2
+        "$@" | tee "${OUTPUT_DIR}/nodes.log"
+}
+on_nodes --check "$@"
+tool guest 104 | lacks on-nodes
+on_nodes "$@"
 tool guest 104 | says on-nodes
+on_nodes "$@"
+grep -c 'changed=0 ' "${OUTPUT_DIR}/nodes.log" | grep -qx 2
 
 # Secrets are in no log, result, diff or exception, however much is printed.
 secrets="${OUTPUT_DIR}/secrets.log"

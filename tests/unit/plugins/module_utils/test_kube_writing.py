@@ -205,7 +205,7 @@ def test_a_hundred_objects_are_waited_for_with_one_list_and_one_watch(server, cl
     worker.start()
     found = wait(server, dict.fromkeys(names, ready))
     assert found.waiting == ()
-    assert all(ready(each) for each in found.objects.values())
+    assert [name for name, each in found.objects.items() if ready(each)] == names
     assert len(server.requests) - before == 2
     worker.join()
 

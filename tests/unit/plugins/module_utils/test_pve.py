@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import stat
 import sys
+import time
 
 import pytest
 
@@ -131,12 +132,14 @@ def https():
         yield HttpsTransport(connection), server
 
 
-def test_one_login_serves_all_and_its_clock_is_noted(https):
+@pytest.mark.parametrize("ahead", [0, 86400, -86400])
+def test_one_login_serves_all_and_its_clock_is_noted(https, ahead):
     transport, server = https
+    server.cluster.tasks.clock = lambda: time.time() + ahead
     for _unused in range(3):
         assert transport.call("GET", "/version", {}, 5.0)["release"]
     assert [str(each) for each in server.calls].count("POST /access/ticket") == 1
-    assert transport.skew is None or abs(transport.skew) < 5
+    assert transport.skew == pytest.approx(ahead, abs=60)
 
 
 def test_an_old_ticket_is_renewed_before_it_runs_out(https, monkeypatch):

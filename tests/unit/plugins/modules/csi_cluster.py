@@ -59,13 +59,19 @@ class CsiCluster:
         return result
 
     def done(self, **options: Any) -> dict[str, Any]:
-        """Run csi_snapshot in check mode, then in earnest, then again; the first has to foresee the second."""
+        """Run csi_snapshot in check mode, then in earnest, then again; the first has to foresee the second.
+
+        Check mode only reads: a return that it carried out would look the same when it is carried out once more.
+        """
+        before, asked = self.snapshots(), len(self.server.requests)
         foreseen = self.state(check_mode=True, **options)
-        before = self.snapshots()
+        sent = [(each.method, each.path) for each in self.server.requests[asked:] if each.method != "GET"]
+        assert [each for each in sent if not each[1].endswith("/selfsubjectaccessreviews")] == []
         result = self.state(**options)
         assert not result.get("failed"), result["msg"]
         assert foreseen["changed"] == result["changed"]
         assert foreseen.get("diff") == result.get("diff")
+        assert len(foreseen["results"]) == len(result["results"])
         for was, is_ in zip(foreseen["results"], result["results"]):
             # Without what only doing it tells; a second object of a name carries the mark of its run.
             known = {key: value for key, value in was.items() if key != "object"}

@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -37,8 +38,14 @@ class Cluster:
         return run(pve_snapshot, check_mode, **{**self.login, **options})
 
     def done(self, **options: Any) -> dict[str, Any]:
-        """Run pve_snapshot, which has to succeed, after check mode, which has to predict it."""
+        """Run pve_snapshot, which has to succeed, after check mode, which has to predict it.
+
+        Check mode only reads: a return that it carried out would look the same when it is carried out once more.
+        """
+        before = len(self.server.calls)
         foreseen = self.state(check_mode=True, **options)
+        sent = {str(each) for each in self.server.calls[before:] if each.method != "GET"}
+        assert sent <= {"POST /access/ticket"}
         found = self.state(**options)
         assert "failed" not in found, found["msg"]
         assert "failed" not in foreseen, foreseen["msg"]
@@ -83,9 +90,9 @@ def impatient() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def guests_of_each_kind() -> Iterator[Cluster]:
+def guests_of_each_kind(clock: Callable[[], float] = time.time) -> Iterator[Cluster]:
     """A server with a guest of each kind (scenarios.kinds), whose tasks take almost no time; nothing waits for long."""
-    with PveServer() as server, impatient():
+    with PveServer(clock=clock) as server, impatient():
         server.settings.task_seconds = server.settings.vmstate_seconds = server.settings.start_seconds = 0.004
         scenarios.kinds(server)
         yield Cluster(server)

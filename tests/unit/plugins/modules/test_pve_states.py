@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from ansible_collections.restorepoint.core.plugins.modules import pve_snapshot, pve_snapshot_info
-from ansible_collections.restorepoint.core.tests.pve_server.faults import fail_task
+from ansible_collections.restorepoint.core.tests.pve_server.faults import drop_after, fail_task
 from ansible_collections.restorepoint.core.tests.unit.plugins.modules.documented import faults, missing
-from ansible_collections.restorepoint.core.tests.unit.plugins.modules.pve_cluster import told
+from ansible_collections.restorepoint.core.tests.unit.plugins.modules.pve_cluster import guests_of_each_kind, told
 
 BOTH = [100, 101, 200]
 
@@ -40,6 +40,15 @@ def test_check_mode_touches_nothing(pve):
     assert {each.method for each in pve.server.calls[before:]} == {"GET", "POST"}
     assert [str(each) for each in pve.server.calls[before:] if each.method == "POST"] == ["POST /access/ticket"]
     assert pve.names(100) == []
+
+
+@pytest.mark.parametrize("ahead", [86400, -86400])
+def test_the_task_of_a_call_whose_answer_was_lost_is_found_by_the_servers_own_clock(ahead):
+    with guests_of_each_kind(lambda: time.time() + ahead) as pve:
+        pve.server.faults.at("POST */100/snapshot", 1, drop_after())
+        result = pve.state(vmid=[100], name="one")
+        assert actions(result) == [("qemu/100", "created")]
+        assert [each.type for each in pve.server.all_tasks()] == ["qmsnapshot"]
 
 
 def test_metadata_is_in_the_description_and_not_in_results(pve):

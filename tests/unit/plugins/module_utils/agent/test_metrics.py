@@ -222,16 +222,17 @@ def test_what_hangs_is_down_and_holds_nothing_else_up():
             signal.pause()
         return surveyed(task)
 
-    found, reasons = looking.looks(tasks("hangs", *(f"sound-{number}" for number in range(9))), lambda: 0, 5.0, look)
-    assert [each.policy for each in found] == ["hangs", *(f"sound-{number}" for number in range(9))]
-    assert not found[0].up
-    assert found[0].surveys == ()
-    assert reasons[0] == "hangs, hostpath: it did not end within 5 s"
-    for each in found[1:]:
-        assert (
-            each.surveys == (Survey(each.policy, newest=7),)
-            or f"{each.policy}, hostpath: it did not end within 5 s" in reasons
-        )
+    names = ["hangs", *(f"sound-{number}" for number in range(9))]
+    for seconds in (5, 20, 60):
+        found, reasons = looking.looks(tasks(*names), lambda: 0, float(seconds), look)
+        assert [each.policy for each in found] == names
+        assert not found[0].up
+        assert found[0].surveys == ()
+        assert reasons[0] == f"hangs, hostpath: it did not end within {seconds} s"
+        # On a machine that is very busy even what does not hang may take so long, but not with ever more time.
+        if len(reasons) == 1:
+            break
+    assert [each.surveys for each in found[1:]] == [(Survey(name, newest=7),) for name in names[1:]]
 
 
 def test_what_was_looking_is_gone_when_it_hung_and_took_its_tool_with_it(tmp_path, monkeypatch):

@@ -178,13 +178,15 @@ def test_a_tool_that_hangs_is_unknown_and_what_else_there_is_is_told(host, monke
     monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
     host.call("run", "dev")
     host.policy["targets"].append({"backend": "zfs", "dataset": ["tank/a"]})
-    code, text = host.call("report", "--timeout", "3s", "--json")
-    assert code == 3
-    found = json.loads(text)
-    assert "Its zfs targets could not be looked at: it did not end within 3 s." in text
-    # On a machine that is very busy even what does not hang may take so long.
-    shown = [each["target"] for each in found["policies"][0]["targets"]]
-    assert shown == [str(host.data)] or "Its hostpath targets could not be looked at" in text
+    for seconds in (3, 15, 60):
+        code, text = host.call("report", "--timeout", f"{seconds}s", "--json")
+        assert code == 3
+        found = json.loads(text)
+        assert f"Its zfs targets could not be looked at: it did not end within {seconds} s." in text
+        # On a machine that is very busy even what does not hang may take so long, but not with ever more time.
+        if "Its hostpath targets could not be looked at" not in text:
+            break
+    assert [each["target"] for each in found["policies"][0]["targets"]] == [str(host.data)]
 
 
 # -- at a terminal ----------------------------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ def test_an_owner_counts_that_is_written_on_the_copy_itself_and_holds_have_their
 def test_however_many_there_are_each_command_fits_into_one_argument():
     names = [f"{'x' * 200}{number:05d}" for number in range(3000)]
     remote = Remote(names, holds=dict.fromkeys(names, "legal"))
-    assert all(each.held == "tag legal" for each in copies_in(remote, TARGET))
+    assert [(each.name, each.held) for each in copies_in(remote, TARGET)] == [(name, "tag legal") for name in names]
     remote.holds.clear()
     sign(remote, TARGET, names, "shop")
     assert remote.owners == dict.fromkeys(names, "shop")
