@@ -57,8 +57,8 @@ class Interrupts:
 def deferred() -> Iterator[None]:
     """Let signals that Python handles, whoever handles them, wait until the end of the block.
 
-    For a few steps of which none may be missing: a program that has been started, but is not known yet, could be stopped
-    by nobody. Does nothing in another than the main thread, which no signal interrupts.
+    For a few steps of which none may be missing: a program that has been started, but is not known yet, could be
+    stopped by nobody. Does nothing in another than the main thread, which no signal interrupts.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -77,8 +77,8 @@ def deferred() -> Iterator[None]:
             if callable(handler):
                 signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for number in came:
-            signal.raise_signal(number)
+        for each in came:
+            signal.raise_signal(each)
 
 
 def _interrupt(number: int) -> NoReturn:

@@ -210,16 +210,16 @@ def test_an_interruption_stops_the_program(tmp_path):
     assert not is_running(int(note.read_text()))
 
 
-def test_an_interruption_while_a_program_is_being_started_stops_it(tmp_path, monkeypatch):
+def test_an_interruption_while_a_program_is_being_started_stops_it(monkeypatch):
     started = []
 
-    class Interrupted(subprocess.Popen):
+    class Interrupted(subprocess.Popen[bytes]):
         def __init__(self, *arguments, **options):
             super().__init__(*arguments, **options)
             started.append(self.pid)
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(process.subprocess, "Popen", Interrupted)
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
     with pytest.raises(KeyboardInterrupt):
         python("import time; time.sleep(60)")
     assert not is_running(*started)
