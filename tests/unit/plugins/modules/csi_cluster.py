@@ -48,7 +48,7 @@ class CsiCluster:
 
     def state(self, check_mode: bool = False, **options: Any) -> dict[str, Any]:
         """Run csi_snapshot and return its result."""
-        given = {"namespace": "shop", "timeout": 5, **options}
+        given = {"namespace": "shop", "timeout": 60, **options}
         return self._documented(csi_snapshot, run(csi_snapshot, check_mode, **self._login(), **given))
 
     def _documented(self, module: ModuleType, result: dict[str, Any]) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def manifest(tmp_path):
 
 def go(cluster, **given):
     login = {"host": cluster.url, "api_key": TOKEN, "ca_cert": str(cluster.certificate)}
-    return run(csi_layout, **{"wait_timeout": 5, **login, **given})
+    return run(csi_layout, **{"wait_timeout": 60, **login, **given})
 
 
 def everything(manifest, **more):
