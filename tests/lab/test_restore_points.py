@@ -220,6 +220,7 @@ def test_hosts_take_together_or_not_at_all_and_return_together_whoever_dies(flee
 def test_an_upgrade_that_breaks_everything_is_rolled_back_and_one_that_is_well_is_played_once(fleet):
     broken, good = fleet.upgrading("broken", fails="db1"), fleet.upgrading("better")
     fleet.upgrade("--check", tasks=good).well()
+    assert fleet.labels("pre-upgrade") == []
     fleet.holds("one")
     fleet.upgrade(tasks=broken).said(
         "Cannot upgrade: db1: the hook upgrade failed at Fail: it is broken", "All hosts were returned"
