@@ -78,6 +78,11 @@ class Storage:
         out = self.guest.run("lvs", "--noheadings", "-o", "lv_name", VG, check=False)
         return sorted(line.strip() for line in out.splitlines())
 
+    def identities(self) -> list[str]:
+        """Return the names of all volumes that are not LVM's own, each with its UUID and its tags."""
+        out = self.guest.run("lvs", "--noheadings", "-o", "lv_name,lv_uuid,lv_tags", VG)
+        return sorted(" ".join(line.split()) for line in out.splitlines())
+
     def field(self, name: str, field: str) -> str:
         """Return a field of lvs of a volume."""
         return self.guest.run("lvs", "--noheadings", "-a", "-o", field, f"{VG}/{name}").strip()

@@ -502,6 +502,7 @@ def test_killed_between_the_two_renames_of_a_filesystem_without_exchange_the_nex
     def run(**options):
         return faults.run(faults.no_renameat2, **options)
 
+    missed = 0
     for number in kill_points(lab, "ext4", kind, faults.no_renameat2, phases=("commit", "finish")):
         with lab.place("ext4") as place:
             operation = kind(World(place))
@@ -510,6 +511,7 @@ def test_killed_between_the_two_renames_of_a_filesystem_without_exchange_the_nex
             options = {**operation.world.options, **operation.options()}
             assert faults.start(faults.no_renameat2, countdown=countdown, **options).wait() is None
             if missing_for_a_moment(operation):
+                missed += 1
                 run(**{**operation.world.options, "name": "other"})
                 operation.world.holds["other"] = snapshot_of(operation.world.target)
                 assert not missing_for_a_moment(operation)
@@ -517,6 +519,7 @@ def test_killed_between_the_two_renames_of_a_filesystem_without_exchange_the_nex
                 finish_after_kill(operation, run)
             except Exception as error:
                 raise AssertionError(f"killed before call {number}") from error
+    assert (missed > 0) == (kind in (Return, ReturnWithoutAside, ReturnParts)), "no kill came between two renames"
 
 
 def missing_for_a_moment(operation):
@@ -542,6 +545,7 @@ class Story:
     def kill_something(self):
         """Change the target, let something run that is killed, and look; say whether it was still running."""
         self.old = self.world.change()
+        self.there = set(self.world.listed())
         options = {**self.world.options, **self.steps[self.count % len(self.steps)]()}
         self.count += 1
         longest = 0.15 if options.get("state", "present") in ("present", "rolled_back", "cloned") else 0.06
@@ -562,6 +566,9 @@ class Story:
             allowed.append(world.holds[name] if "paths" not in options else self.mixed(world.holds[name]))
         assert any(differences(each, found, *self.ignored) == [] for each in allowed), differences(allowed[-1], found)
         listed = world.listed()
+        if options.get("state") != "pruned":
+            going = {name} if options.get("state") == "absent" or options.get("replace") else set()
+            assert self.there - going <= set(listed)
         for each in {name, self.random.choice(listed)} & set(listed):
             content = snapshot_of(world.folder / each)
             wanted = [world.holds[each]] if each in world.holds else []

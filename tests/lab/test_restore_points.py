@@ -223,6 +223,7 @@ def test_an_upgrade_that_breaks_everything_is_rolled_back_and_one_that_is_well_i
     fleet.upgrade("--check", tasks=good, room_mb="1000000000").said(
         "the hook check failed at Object to a lack of room: only ", " MB are free on /, and pre_upgrade_room_mb wants"
     )
+    assert fleet.labels("pre-upgrade") == []
     fleet.holds("one")
     fleet.upgrade(tasks=broken).said(
         "Cannot upgrade: db1: the hook upgrade failed at Fail: it is broken", "All hosts were returned"
