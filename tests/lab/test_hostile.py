@@ -19,6 +19,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from typing import Any
 
 import pytest
 
@@ -244,9 +245,10 @@ def test_a_file_that_is_swapped_while_it_is_compared_is_no_trap(lab, kind):
         st = (target / "f").stat()
         os.utime(swaps / "file", ns=(st.st_atime_ns, st.st_mtime_ns))
         ends = []
+        parts: list[dict[str, Any]] = [{}, {"paths": ["f"]}]
         with racing(SWAPPER, "", target / "f", *sorted(swaps.iterdir())):
             for _unused in until_late():
-                for part in ({}, {"paths": ["f"]}):
+                for part in parts:
                     with contextlib.suppress(Failed):
                         ends.append(call(**options, state="rolled_back", check_mode=True, **part)["changed"])
         assert True in ends
