@@ -424,6 +424,8 @@ class Agent:
         options = self._options
         policies = self._named(options.policy)
         policies = policies if options.policy else [each for each in policies if each.exports]
+        if not policies:
+            raise InvalidInput("export", "no policy has the key export", "give one that key: see docs/offsite.md")
         codes, records = [OK], []
         for policy in policies:
             exporting = self._running(policy, Exporting)

@@ -243,6 +243,11 @@ def test_the_tree_shows_targets_and_their_snapshots(host):
     assert lines[1].startswith(f"`-- {host.names[0]}")
 
 
+def test_an_export_without_a_policy_that_has_one_says_so(host, capsys):
+    assert host.call("export")[0] == cli.USAGE
+    assert "no policy has the key export; give one that key: see docs/offsite.md" in capsys.readouterr().err
+
+
 def test_one_policy_that_cannot_be_looked_at_hides_no_other(host, capsys):
     host.call("run", "dev")
     lost = {"name": "lost", "targets": [{"backend": "csi", "namespace": "shop", "kubeconfig": "/nowhere/kubeconfig"}]}
