@@ -539,7 +539,7 @@ class Cluster:
                 _created(api, path, made)
                 return
             except ApiError as error:
-                if error.status != 404 or time.monotonic() > deadline:
+                if error.status not in _NOT_YET or time.monotonic() > deadline:
                     raise ClusterFailed(f"Cannot fill the cluster: {error}") from error
             time.sleep(0.1)
 
@@ -559,14 +559,23 @@ def _created(api: Api, path: str, made: Any, kind: str = "application/json") -> 
             raise
 
 
+#: The answers for a kind that is new: not known, and "storage is (re)initializing".
+_NOT_YET = (404, 429)
+
+
 def _is_served(api: Api, crd: dict[str, Any]) -> bool:
     """Say whether each version of a kind is listed, and known to who asks what there is: both come a moment later."""
     spec = crd["spec"]
-    for version in (each["name"] for each in spec["versions"] if each["served"]):
-        base, plural = f"/apis/{spec['group']}/{version}", spec["names"]["plural"]
-        known = (api.find(base) or {}).get("resources") or []
-        if plural not in {each["name"] for each in known} or api.find(f"{base}/{plural}") is None:
-            return False
+    try:
+        for version in (each["name"] for each in spec["versions"] if each["served"]):
+            base, plural = f"/apis/{spec['group']}/{version}", spec["names"]["plural"]
+            if plural not in {each["name"] for each in api.get(base)["resources"]}:
+                return False
+            api.get(f"{base}/{plural}")
+    except ApiError as error:
+        if error.status not in _NOT_YET:
+            raise
+        return False
     return True
 
 
