@@ -45,6 +45,8 @@ DISKS = 4
 DISK_BYTES = 2 << 30
 #: Takes some 15 s, and many times that on a machine that is busy with other things: no more than a bound.
 BOOT_SECONDS = 600.0
+#: A connection that a guest has left behind, as it went down, ends with that: nobody else would end it, ever.
+ALIVE = {"ServerAliveInterval": "15", "ServerAliveCountMax": "8"}
 #: The roots there are, and what the kernel is told of each. The first is the image as it was built; of the others, each
 #: guest gets a copy on its first disk (tools/uml/lay_root.sh).
 ROOTS = {
@@ -269,6 +271,7 @@ class Guest:
             "UserKnownHostsFile": "/dev/null",
             "LogLevel": "ERROR",
             "ConnectTimeout": "60",  # one that is gone is told of at once; one that is busy may take its time
+            **ALIVE,
             "ProxyCommand": f"ip netns exec {self.namespace} nc %h %p",
         }
         words = [word for option, value in options.items() for word in ("-o", f"{option}={value}")]
@@ -276,7 +279,8 @@ class Guest:
 
     def variables(self) -> dict[str, Any]:
         """Return Ansible's variables of this host."""
-        shared = "-o ControlMaster=auto -o ControlPersist=60"
+        alive = " ".join(f"-o {option}={value}" for option, value in ALIVE.items())
+        shared = f"-o ControlMaster=auto -o ControlPersist=60 {alive}"
         proxy = f"-o ProxyCommand='ip netns exec {self.namespace} nc %h %p'"
         return {
             "ansible_host": GUEST_IP,
