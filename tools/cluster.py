@@ -528,20 +528,8 @@ class Cluster:
             names.append(f"{plural}.{group}")
         self.wait_for("kube-apiserver", lambda: all(_is_served(api, api.get(f"{crds}/{each}")) for each in names))
         for path, made in _classes():
-            self._patiently(api, path, made)
+            _created(api, path, made)
         _node(api)
-
-    def _patiently(self, api: Api, path: str, made: dict[str, Any]) -> None:
-        """Create an object whose kind may not be served yet."""
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                _created(api, path, made)
-                return
-            except ApiError as error:
-                if error.status not in _NOT_YET or time.monotonic() > deadline:
-                    raise ClusterFailed(f"Cannot fill the cluster: {error}") from error
-            time.sleep(0.1)
 
     def _settle(self) -> None:
         """Wait until its controllers work: each namespace has its service account, and all parts still run."""
